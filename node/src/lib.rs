@@ -1,1 +1,6 @@
 //! The shoal program.
+pub mod certs;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod listen;
