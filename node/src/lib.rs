@@ -1,6 +1,8 @@
 //! The shoal program.
 pub mod certs;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
 pub mod listen;
+pub mod local;
