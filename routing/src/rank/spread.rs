@@ -50,7 +50,7 @@ fn neg_log2(h: u64) -> u64 {
     let mut m = h << zeros;
     let mut log = u64::from(63 - zeros);
     for _ in 0..24 {
-        let square = u128::from(m) * u128::from(m) >> 63;
+        let square = (u128::from(m) * u128::from(m)) >> 63;
         let carry = square >> 64 != 0;
         log = log << 1 | u64::from(carry);
         m = if carry { square >> 1 } else { square } as u64;
