@@ -3,6 +3,8 @@
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
+//! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
+//! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
 //! # Invariants
@@ -17,7 +19,12 @@
 //! let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
 //! assert!(broadcast.current().is_none());
 //! ```
+pub mod aac;
+pub mod flv;
+pub mod h264;
 pub mod live;
+pub mod origin;
 pub mod ports;
+pub mod rtmp;
 pub mod supply;
 mod wire;
