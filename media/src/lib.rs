@@ -17,7 +17,10 @@
 //! let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
 //! assert!(broadcast.current().is_none());
 //! ```
+pub mod hls;
+pub mod http;
 pub mod live;
+pub mod pack;
 pub mod ports;
 pub mod supply;
 mod wire;
