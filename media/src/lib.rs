@@ -22,8 +22,11 @@
 pub mod aac;
 pub mod flv;
 pub mod h264;
+pub mod hls;
+pub mod http;
 pub mod live;
 pub mod origin;
+pub mod pack;
 pub mod ports;
 pub mod rtmp;
 pub mod supply;
