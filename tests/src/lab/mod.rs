@@ -15,8 +15,8 @@
 //! let mut lab = Lab::new(42)?;
 //! let (a, b) = (lab.host("a")?, lab.host("b")?);
 //! lab.wire().set("a", "b", Link { loss: 0.02, ..Link::delay_ms(40) });
-//! let ping = a.spawn(a.command("ping").arg(b.v4().to_string()))?;
-//! ping.wait_line(Duration::from_secs(5), |l| l.contains("bytes from"))?;
+//! let node = a.spawn(a.command("shoal").arg("run"))?;
+//! node.wait_line(Duration::from_secs(5), |l| l.contains("ready"))?;
 //! lab.wire().cut("a", "b");
 //! # Ok(()) }
 //! ```
