@@ -1,3 +1,8 @@
-//! Placeholder while the workspace is laid out.
-mod link;
-pub mod member;
+//! Who is here and what is agreed.
+pub mod authority;
+pub mod config;
+pub mod identity;
+pub mod records;
+pub mod seal;
+mod state;
+pub mod store;
