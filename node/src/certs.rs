@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SubjectPublicKeyInfo,
 };
 use routing::model::UnixMillis;
 use rustls::{
@@ -44,6 +44,37 @@ pub struct Authority {
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Authority(..)")
+    }
+}
+
+/// The key of a leaf. It is made where it is used, and stays there.
+pub struct LeafKey(KeyPair);
+
+impl std::fmt::Debug for LeafKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LeafKey(..)")
+    }
+}
+
+impl LeafKey {
+    /// A new ECDSA P-256 key.
+    ///
+    /// # Errors
+    /// [`CertError::Make`].
+    pub fn create() -> Result<Self, CertError> {
+        Ok(Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+    }
+
+    /// What an authority certifies: SubjectPublicKeyInfo, PEM.
+    #[must_use]
+    pub fn public_pem(&self) -> String {
+        self.0.public_key_pem()
+    }
+
+    /// The key with the chain that an authority gave for it.
+    #[must_use]
+    pub fn with_chain(&self, chain_pem: String) -> Leaf {
+        Leaf { chain_pem, key_pem: Zeroizing::new(self.0.serialize_pem()) }
     }
 }
 
@@ -140,11 +171,12 @@ impl Authority {
         &self.key_pem
     }
 
-    /// A leaf for these DNS names (wildcards allowed) and addresses, valid for 30 days, with a key of its own.
+    /// The chain, PEM, of a leaf for these DNS names (wildcards allowed) and addresses, valid for 30 days, over the
+    /// public key (SubjectPublicKeyInfo, PEM) of whoever asks.
     ///
     /// # Errors
     /// [`CertError`].
-    pub fn issue(&self, names: &[String], now: UnixMillis) -> Result<Leaf, CertError> {
+    pub fn issue(&self, names: &[String], public_key: &str, now: UnixMillis) -> Result<String, CertError> {
         let mut params = CertificateParams::default();
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -166,12 +198,9 @@ impl Authority {
         validity(&mut params, now, 30);
         let authority_key = KeyPair::from_pem(&self.key_pem)?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, authority_key)?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let key = SubjectPublicKeyInfo::from_pem(public_key)?;
         let leaf = params.signed_by(&key, &issuer)?;
-        Ok(Leaf {
-            chain_pem: format!("{}{}", leaf.pem(), self.certificate_pem),
-            key_pem: Zeroizing::new(key.serialize_pem()),
-        })
+        Ok(format!("{}{}", leaf.pem(), self.certificate_pem))
     }
 }
 

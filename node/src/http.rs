@@ -9,6 +9,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use rustls::ServerConfig;
+use media::ports::OverTls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -83,11 +84,11 @@ async fn connection(
     // Without it a small reply waits for the client's delayed acknowledgement: 40 ms.
     stream.set_nodelay(true)?;
     match tls {
-        None => requests(stream, peer, router, stop).await,
+        None => requests(stream, peer, router, false, stop).await,
         Some(tls) => {
             let acceptor = TlsAcceptor::from(tls.load_full());
             let stream = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await??;
-            requests(stream, peer, router, stop).await
+            requests(stream, peer, router, true, stop).await
         }
     }
 }
@@ -96,6 +97,7 @@ async fn requests<S>(
     stream: S,
     peer: SocketAddr,
     router: Router,
+    secure: bool,
     stop: CancellationToken,
 ) -> anyhow::Result<()>
 where
@@ -106,6 +108,9 @@ where
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            if secure {
+                request.extensions_mut().insert(OverTls);
+            }
             match router.oneshot(request).await {
                 Ok(response) => Ok::<_, Infallible>(response),
                 Err(never) => match never {},

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    certs::Authority,
+    certs::{Authority, LeafKey},
     clock::SystemClock,
     config::{Config, Listen},
     house::{self, ClaimDesk, Doors, Engine, House, LiveDesk, Plot, Prober, ResolveDesk},
@@ -214,8 +214,10 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     if let Some(listener) = sockets.https {
         // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted
         // name rather than a closed port.
-        let own = Authority::create("not yet issued", clock.unix())?.issue(&house.names(), clock.unix())?;
-        let tls = Arc::new(arc_swap::ArcSwap::new(own.server_config()?));
+        let key = LeafKey::create()?;
+        let own = Authority::create("not yet issued", clock.unix())?;
+        let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
+        let tls = Arc::new(arc_swap::ArcSwap::new(key.with_chain(chain).server_config()?));
         tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
         tasks.spawn(http::serve(TcpListener::from_std(listener)?, router, Some(tls), house.stop.clone()));
     }
@@ -230,7 +232,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         });
         tasks.spawn(server.serve(TcpListener::from_std(listener)?, house.stop.clone()));
     }
-    tasks.spawn(wait_socket(local::serve(dir, house::commands(Arc::clone(&house)), house.stop.clone())?));
+    tasks.spawn(wait_socket(local::serve(dir, house::command_router(Arc::clone(&house)), house.stop.clone())?));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
     Ok(Running { house, tasks, dns })
 }

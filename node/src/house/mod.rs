@@ -4,7 +4,7 @@
 //! them all, so every answer about who may, who is and who is best comes from the same two snapshots: the records'
 //! [`Config`](mesh::config::Config) and the mesh's [`View`].
 mod claims;
-mod commands;
+pub mod commands;
 mod gate;
 mod holders;
 mod live;
@@ -32,7 +32,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use claims::ClaimDesk;
-pub use commands::router as commands;
+pub use commands::router as command_router;
 pub use live::LiveDesk;
 pub use place::places;
 pub use probe::Prober;

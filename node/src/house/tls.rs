@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::House;
-use crate::certs::{Authority, Leaf};
+use crate::certs::{Authority, Leaf, LeafKey};
 
 const LEAF: &str = "shoal/tls-leaf/1";
 const AUTHORITY: &str = "shoal/tls-authority/1";
@@ -23,7 +23,14 @@ const MAX_NAMES: usize = 200;
 /// Between attempts while nobody issues.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A leaf or the authority itself, as it crosses a link.
+/// What a node asks a holder of the authority to certify.
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    names: Vec<String>,
+    public_key: String,
+}
+
+/// The authority itself, as it crosses a link to a fellow gateway.
 #[derive(Serialize, Deserialize)]
 struct Pair {
     certificate: String,
@@ -81,12 +88,16 @@ impl House {
     /// A certificate for these names: made here where this node holds the authority, else asked of one that does.
     pub(crate) async fn leaf(self: &Arc<Self>, names: Vec<String>) -> anyhow::Result<Leaf> {
         self.obtain_authority().await;
-        if let Some(authority) = self.authority.load().as_ref() {
-            return Ok(authority.issue(&names, self.clock.unix())?);
-        }
-        let body = Bytes::from(serde_json::to_vec(&names)?);
-        let pair: Pair = serde_json::from_slice(&self.ask_gateways(LEAF, body).await?)?;
-        Ok(Leaf { chain_pem: pair.certificate, key_pem: Zeroizing::new(pair.key) })
+        let key = LeafKey::create()?;
+        let public_key = key.public_pem();
+        let chain = match self.authority.load_full() {
+            Some(authority) => authority.issue(&names, &public_key, self.clock.unix())?,
+            None => {
+                let body = Bytes::from(serde_json::to_vec(&Ask { names, public_key })?);
+                serde_json::from_slice(&self.ask_gateways(LEAF, body).await?)?
+            }
+        };
+        Ok(key.with_chain(chain))
     }
 
     /// Gets the authority from a fellow gateway, where this node may have it and does not.
@@ -178,15 +189,15 @@ impl Handler for LeafDesk {
         async move {
             let house = &self.0;
             let authority = house.authority.load_full().ok_or_else(|| HandlerError::new("this node does not issue"))?;
-            let names: Vec<String> = serde_json::from_slice(&body).map_err(HandlerError::from_display)?;
+            let Ask { names, public_key } = serde_json::from_slice(&body).map_err(HandlerError::from_display)?;
             let known = house.known_names(from);
             let allowed = |name: &String| known.contains(name) || name == "localhost" || house.under_base(name);
             if names.len() > MAX_NAMES || !names.iter().all(allowed) {
                 return Err(HandlerError::new("a name is not under the mesh's base, and not an address of the asker's"));
             }
-            let leaf = authority.issue(&names, house.clock.unix()).map_err(HandlerError::from_display)?;
-            let pair = Pair { certificate: leaf.chain_pem, key: leaf.key_pem.to_string() };
-            serde_json::to_vec(&pair).map(Bytes::from).map_err(HandlerError::from_display)
+            let chain =
+                authority.issue(&names, &public_key, house.clock.unix()).map_err(HandlerError::from_display)?;
+            serde_json::to_vec(&chain).map(Bytes::from).map_err(HandlerError::from_display)
         }
         .boxed()
     }
