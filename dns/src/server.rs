@@ -5,7 +5,7 @@
 //! to be accepted; each is closed after 5 s without a whole query, so that slow ones do not hold the places.
 //!
 //! hickory-server is not what listens here: it starts a task for every datagram, with no bound; it answers malformed packets itself, also when
-//! this responder has to be silent; and it takes a client subnet of family 0 (BIND's `+subnet=0`) for malformed. Its sister
+//! this responder has to be silent; and it takes a client subnet of family 0 for malformed. Its sister
 //! hickory-proto does names, records and their encoding.
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -172,7 +172,7 @@ impl Edns {
 }
 
 impl Subnet {
-    /// `None` when it is malformed. Family 0 stands for "no address", as BIND's `+subnet=0` sends it.
+    /// `None` when it is malformed. Family 0 with a source length of 0 stands for "no address".
     fn read(body: &[u8]) -> Option<Self> {
         let (head, addr) = body.split_first_chunk::<4>()?;
         let [family, source] = [u16::from_be_bytes([head[0], head[1]]), u16::from(head[2])];

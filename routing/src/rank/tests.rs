@@ -324,13 +324,13 @@ const BETTER: [fn(&mut Candidate, &Asker); 8] = [
     |c, _| {
         c.capacity = c.capacity.map(|c| Capacity {
             egress: BitsPerSecond(c.egress.0 * 2),
-        })
+        });
     },
     |c, _| c.holds = Holds::Origin,
     |c, _| c.mode = Mode::Normal,
     |c, _| {
         (c.alive, c.reachable, c.entitled, c.roles) =
-            (true, true, true, Roles::NONE.with(Role::Edge))
+            (true, true, true, Roles::NONE.with(Role::Edge));
     },
 ];
 
@@ -377,7 +377,7 @@ proptest! {
             ranked.chosen.iter().position(|s| s.node == node).unwrap_or(usize::MAX)
         };
         let before = rank_of(&all);
-        let mut better = all.clone();
+        let mut better = all;
         BETTER[how](&mut better[which], &asker);
         prop_assert!(rank_of(&better) <= before, "term {}: {} then {}", how, before, rank_of(&better));
     }
