@@ -2,6 +2,8 @@
 //!
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
+//! - [`pack`]: parts, segments and initialisation segments, as a pure function of stamps and frames.
+//! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
 //! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
