@@ -3,6 +3,7 @@
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
+//! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
 //! # Invariants
@@ -18,6 +19,7 @@
 //! assert!(broadcast.current().is_none());
 //! ```
 pub mod live;
+pub mod page;
 pub mod ports;
 pub mod supply;
 mod wire;
