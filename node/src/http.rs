@@ -1,5 +1,16 @@
 //! HTTP/1.1 and HTTP/2, plain and over TLS, on listeners that are already bound.
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{Router, body::Body, extract::ConnectInfo};
@@ -11,7 +22,7 @@ use hyper_util::{
 use rustls::ServerConfig;
 use media::ports::OverTls;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -32,10 +43,13 @@ const GRACE: Duration = Duration::from_secs(2);
 pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
 
 /// Answers connections with `router` until `stop`; then lets open requests finish for a moment.
+///
+/// Every byte that is sent is added to `sent`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<SharedTls>,
+    sent: Arc<AtomicU64>,
     stop: CancellationToken,
 ) {
     let tracker = TaskTracker::new();
@@ -58,6 +72,7 @@ pub async fn serve(
             }
         };
         let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+        let stream = Counted { stream, sent: Arc::clone(&sent) };
         tracker.spawn(async move {
             let _permit = permit;
             if let Err(error) = connection(stream, peer, router, tls, stop).await {
@@ -74,15 +89,64 @@ pub async fn serve(
     }
 }
 
-async fn connection(
+/// A connection that counts what it sends.
+struct Counted {
     stream: TcpStream,
+    sent: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl Counted {
+    fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = sent {
+            self.sent.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.count(sent)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.count(sent)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+async fn connection(
+    stream: Counted,
     peer: SocketAddr,
     router: Router,
     tls: Option<SharedTls>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     // Without it a small reply waits for the client's delayed acknowledgement: 40 ms.
-    stream.set_nodelay(true)?;
+    stream.stream.set_nodelay(true)?;
     match tls {
         None => requests(stream, peer, router, false, stop).await,
         Some(tls) => {
@@ -148,11 +212,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
+        let sent = Arc::<AtomicU64>::default();
         let router = Router::new().route(
             "/who",
             get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
         );
-        let server = tokio::spawn(serve(listener, router, None, stop.clone()));
+        let server = tokio::spawn(serve(listener, router, None, Arc::clone(&sent), stop.clone()));
         let mut client = TcpStream::connect(addr).await.unwrap();
         client
             .write_all(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -164,6 +229,7 @@ mod tests {
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1"),
             "{answer}"
         );
+        assert_eq!(sent.load(Ordering::Relaxed), answer.len() as u64);
         let _idle = TcpStream::connect(addr).await.unwrap();
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), server)

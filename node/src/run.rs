@@ -2,7 +2,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -181,14 +181,23 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         limits: relay::RelayLimits::default(),
     })?;
     let tasks = TaskTracker::new();
-    let playback = media::http::router(media::http::HttpOptions {
+    let playback = media::http::Http::new(media::http::HttpOptions {
+        node: house.id,
         supply: Arc::clone(&relay) as _,
         gate: Arc::clone(&house) as _,
         resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
         clock: Arc::clone(&clock),
     });
-    let sessions = playback.sessions.clone();
-    let engine = Engine { broadcasts: Arc::clone(&broadcasts), sessions, relay: Arc::clone(&relay) };
+    let ingest = media::rtmp::Server::new(media::rtmp::ServerOptions {
+        gate: Arc::clone(&house) as _,
+        claims: Arc::new(ClaimDesk(Arc::clone(&house))),
+        holders: Arc::clone(&house) as _,
+        broadcasts: Arc::clone(&broadcasts),
+        clock: Arc::clone(&clock),
+        node: house.id,
+        limits: media::rtmp::Limits::default(),
+    });
+    let engine = Engine { broadcasts, playback: playback.clone(), ingest: ingest.clone(), relay: Arc::clone(&relay) };
     house.engine.set(engine).map_err(|_| anyhow::anyhow!("the engine was started twice"))?;
 
     let dns = match sockets.dns {
@@ -206,10 +215,10 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     tasks.spawn(Arc::clone(&house).follow());
     tasks.spawn(keep_state(Arc::clone(&house), services));
 
-    let router = surface(&house, playback.router);
+    let router = surface(&house, playback.router());
     if let Some(listener) = sockets.http {
         let listener = TcpListener::from_std(listener)?;
-        tasks.spawn(http::serve(listener, router.clone(), None, house.stop.clone()));
+        tasks.spawn(http::serve(listener, router.clone(), None, Arc::clone(&house.sent), house.stop.clone()));
     }
     if let Some(listener) = sockets.https {
         // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted
@@ -219,18 +228,11 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
         let tls = Arc::new(arc_swap::ArcSwap::new(key.with_chain(chain).server_config()?));
         tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
-        tasks.spawn(http::serve(TcpListener::from_std(listener)?, router, Some(tls), house.stop.clone()));
+        tasks.spawn(http::serve(TcpListener::from_std(listener)?, router, Some(tls), Arc::clone(&house.sent), house.stop.clone()));
     }
     if let Some(listener) = sockets.rtmp {
-        let server = media::rtmp::Server::new(media::rtmp::ServerOptions {
-            gate: Arc::clone(&house) as _,
-            claims: Arc::new(ClaimDesk(Arc::clone(&house))),
-            holders: Arc::clone(&house) as _,
-            broadcasts,
-            clock,
-            node: house.id,
-        });
-        tasks.spawn(server.serve(TcpListener::from_std(listener)?, house.stop.clone()));
+        let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
+        tasks.spawn(async move { ingest.serve(listener, stop).await });
     }
     tasks.spawn(wait_socket(local::serve(dir, house::command_router(Arc::clone(&house)), house.stop.clone())?));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
@@ -294,7 +296,7 @@ async fn keep_state(house: Arc<House>, services: Vec<(Service, SocketAddr)>) {
     loop {
         let viewers = house.tell_viewers(&mut told);
         let (now, reading) = (house.clock.uptime(), Reading::take());
-        let total = house.engine.get().map_or(0, |e| e.sessions.bytes_sent() + e.relay.bytes_sent());
+        let total = house.sent.load(Ordering::Relaxed);
         let elapsed = now.since(at).as_millis().max(1);
         let bits = u128::from(total.saturating_sub(sent)) * 8000 / elapsed;
         let egress = BitsPerSecond(u64::try_from(bits).unwrap_or(u64::MAX));

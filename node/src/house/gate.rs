@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 use media::ports::{Gate, Protocol, Publish, Refusal, Viewer, Watch};
-use mesh::records::Config;
+use mesh::config::Config;
 use routing::model::{
     BroadcastId, NodeId, PlaybackId, Role, StreamId, StreamKey, TenantId, Verb,
 };

@@ -9,7 +9,7 @@ use routing::{
 };
 use tokio::sync::watch;
 
-use super::House;
+use super::{House, verified};
 
 impl Holders for House {
     fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
@@ -38,7 +38,7 @@ impl Holders for House {
             .iter()
             .filter_map(|scored| {
                 let (member, advert) = holding.iter().find(|(m, _)| m.id == scored.node)?;
-                let addresses: Vec<SocketAddr> = member.addresses(Service::Media);
+                let addresses: Vec<SocketAddr> = verified(member, Service::Media);
                 Some(Source { node: member.id, addresses, origin: advert.replica_of.is_none() })
             })
             .collect()

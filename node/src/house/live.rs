@@ -9,7 +9,7 @@ use api::ports::{EndReason, LiveEvent, LiveEventKind, LiveFacts, LiveStats, Sess
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use mesh::{
-    carry::{Handler, HandlerError},
+    carry::{HandleError, Handler},
     config::Config,
     view::View,
 };
@@ -17,7 +17,7 @@ use routing::model::{BroadcastId, EpochId, NodeId, TenantId, TrackSummary, UnixM
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use super::House;
+use super::{House, refuse};
 
 /// The value under which a node tells its viewers by broadcast.
 const VIEWERS: &str = "viewers";
@@ -119,10 +119,15 @@ impl House {
         Some(Facts { started: epoch.programme_time, tracks })
     }
 
+    /// Viewers at this node by broadcast.
+    fn counts(&self) -> Vec<(BroadcastId, u32)> {
+        let sessions = self.engine.get().map(|e| e.playback.sessions()).unwrap_or_default();
+        sessions.into_iter().map(|(b, n)| (b, u32::try_from(n).unwrap_or(u32::MAX))).collect()
+    }
+
     /// Tells the mesh how many watch here, where that changed.
     pub(crate) fn tell_viewers(&self, told: &mut Vec<(BroadcastId, u32)>) -> u32 {
-        let Some(engine) = self.engine.get() else { return 0 };
-        let mut counts = engine.sessions.counts();
+        let mut counts = self.counts();
         let total = counts.iter().map(|(_, n)| n).sum();
         counts.sort_by_key(|(broadcast, n)| (std::cmp::Reverse(*n), *broadcast));
         counts.truncate(MAX_COUNTED);
@@ -153,15 +158,15 @@ pub(crate) fn watched(view: &View) -> impl Iterator<Item = Watched> + '_ {
 pub struct LiveDesk(pub Arc<House>);
 
 impl Handler for LiveDesk {
-    fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'_, Result<Bytes, HandlerError>> {
+    fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
+        let house = Arc::clone(&self.0);
         async move {
-            let broadcast: BroadcastId = serde_json::from_slice(&body).map_err(HandlerError::from_display)?;
-            let house = &self.0;
+            let broadcast: BroadcastId = serde_json::from_slice(&body).map_err(refuse)?;
             if !media::ports::Gate::may_relay(&**house, from, broadcast) {
-                return Err(HandlerError::new("not entitled to this broadcast"));
+                return Err(refuse("not entitled to this broadcast"));
             }
-            let facts = house.facts_here(broadcast).ok_or_else(|| HandlerError::new("not held here"))?;
-            serde_json::to_vec(&facts).map(Bytes::from).map_err(HandlerError::from_display)
+            let facts = house.facts_here(broadcast).ok_or_else(|| refuse("not held here"))?;
+            serde_json::to_vec(&facts).map(Bytes::from).map_err(refuse)
         }
         .boxed()
     }
@@ -192,10 +197,8 @@ impl LiveStats for LiveDesk {
     fn watched(&self) -> Vec<Watched> {
         let view = self.0.mesh.view().borrow().clone();
         let mut all: BTreeMap<_, _> = watched(&view).map(|w| ((w.broadcast, w.node), w)).collect();
-        if let Some(engine) = self.0.engine.get() {
-            for (broadcast, viewers) in engine.sessions.counts() {
-                all.insert((broadcast, self.0.id), Watched { broadcast, node: self.0.id, viewers });
-            }
+        for (broadcast, viewers) in self.0.counts() {
+            all.insert((broadcast, self.0.id), Watched { broadcast, node: self.0.id, viewers });
         }
         all.into_values().collect()
     }
@@ -207,14 +210,14 @@ impl LiveStats for LiveDesk {
 
 impl SessionControl for LiveDesk {
     fn viewers(&self, broadcast: BroadcastId) -> u32 {
-        let Some(engine) = self.0.engine.get() else { return 0 };
-        engine.sessions.counts().into_iter().filter(|(b, _)| *b == broadcast).map(|(_, n)| n).sum()
+        self.0.counts().into_iter().filter(|(b, _)| *b == broadcast).map(|(_, n)| n).sum()
     }
 
     fn end(&self, broadcast: BroadcastId, why: EndReason) {
         tracing::info!(%broadcast, ?why, "ending a broadcast's sessions");
         if let Some(engine) = self.0.engine.get() {
-            engine.sessions.end(broadcast);
+            engine.ingest.disconnect(broadcast);
+            engine.broadcasts.remove(broadcast);
         }
     }
 }

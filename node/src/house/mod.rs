@@ -17,7 +17,7 @@ mod zone;
 use std::{
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -57,8 +57,10 @@ pub struct Doors {
 pub struct Engine {
     /// What this node holds.
     pub broadcasts: Arc<media::live::Broadcasts>,
-    /// Who watches here.
-    pub sessions: media::http::Sessions,
+    /// Playback over HTTP, and who watches here.
+    pub playback: media::http::Http,
+    /// Publishers at this node.
+    pub ingest: media::rtmp::Server,
     /// Frames between nodes.
     pub relay: Arc<media::relay::Relay>,
 }
@@ -89,6 +91,8 @@ pub struct House {
     pub zone: Arc<ArcSwap<Zone>>,
     /// Stops everything.
     pub stop: CancellationToken,
+    /// Bytes sent by the HTTP ports since the start.
+    pub sent: Arc<AtomicU64>,
     /// The media engine, once it runs.
     pub engine: OnceLock<Engine>,
     pub(crate) default_suffix: Label,
@@ -104,6 +108,16 @@ impl std::fmt::Debug for House {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("House").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// The addresses of a member that others have seen to be its, for a service.
+pub(crate) fn verified(member: &mesh::view::Member, service: mesh::view::Service) -> Vec<std::net::SocketAddr> {
+    member.services.iter().filter(|s| s.verified && s.service == service).map(|s| s.addr).collect()
+}
+
+/// A handler's refusal in the words of an error.
+pub(crate) fn refuse(why: impl std::fmt::Display) -> mesh::carry::HandleError {
+    mesh::carry::HandleError(why.to_string())
 }
 
 /// What a house is built with.
@@ -145,6 +159,7 @@ impl House {
             authority: ArcSwapOption::from(Self::load_authority(&dir)),
             zone: Arc::new(ArcSwap::from_pointee(empty)),
             stop: CancellationToken::new(),
+            sent: Arc::default(),
             engine: OnceLock::new(),
             claims: claims::OwnClaims::default(),
             view_version: watch::Sender::new(0),

@@ -19,7 +19,7 @@ use routing::{
 };
 use serde_json::{Value, json};
 
-use super::House;
+use super::{House, verified};
 
 /// How many endpoints an answer names.
 const ENDPOINTS: usize = 5;
@@ -68,7 +68,7 @@ impl House {
     /// Scheme, host and port of a member's playback.
     fn base_url(&self, config: &Config, tenant: TenantId, member: &Member, style: Style<'_>) -> Option<String> {
         let service = if style.secure { Service::Https } else { Service::Http };
-        let addr = member.addresses(service).into_iter().next()?;
+        let addr = verified(member, service).into_iter().next()?;
         let named = style.host.is_some_and(|host| {
             host == config.base() || host.strip_suffix(config.base()).is_some_and(|rest| rest.ends_with('.'))
         });
@@ -257,7 +257,7 @@ impl Resolver for ResolveDesk {
             };
             let mut endpoints = Vec::new();
             for (member, scored) in decision.members().take(ENDPOINTS) {
-                let Some(addr) = member.addresses(Service::Rtmp).into_iter().next() else { continue };
+                let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else { continue };
                 let endpoint = |host: String, kind| IngestEndpoint {
                     node_id: member.id,
                     rtmp_url: Some(rtmp(&host, addr)),

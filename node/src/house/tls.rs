@@ -8,12 +8,12 @@ use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt, path::Path, sync::Ar
 use anyhow::Context;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use mesh::carry::{Handler, HandlerError};
+use mesh::carry::{HandleError, Handler};
 use routing::model::{NodeId, Role};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::House;
+use super::{House, refuse};
 use crate::certs::{Authority, Leaf, LeafKey};
 
 const LEAF: &str = "shoal/tls-leaf/1";
@@ -70,12 +70,12 @@ impl House {
         let config = self.mesh.records().config();
         let base = config.base();
         let under = |parent: String| [parent.clone(), format!("*.{parent}")];
-        let cluster = config.cluster(self.cluster).map(|c| format!("{}.{base}", c.slug));
+        let cluster = config.cluster(self.cluster).and_then(|c| Some(format!("{}.{base}", c.slug.as_ref()?)));
         let official = [base.to_owned(), format!("*.{base}")];
         let tenants = config
             .tenants()
             .filter(|t| config.entitled(t.id, self.cluster) != routing::model::Verbs::NONE)
-            .map(|t| format!("{}.{}.{base}", t.label, config.suffix()));
+            .filter_map(|t| Some(format!("{}.{}.{base}", t.label.as_ref()?, config.suffix())));
         let addresses = self.announced.iter().map(ToString::to_string);
         let mut names: Vec<String> = official.into_iter().collect();
         names.extend(cluster.into_iter().chain(tenants).flat_map(under));
@@ -185,19 +185,19 @@ impl House {
 struct LeafDesk(Arc<House>);
 
 impl Handler for LeafDesk {
-    fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'_, Result<Bytes, HandlerError>> {
+    fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
+        let house = Arc::clone(&self.0);
         async move {
-            let house = &self.0;
-            let authority = house.authority.load_full().ok_or_else(|| HandlerError::new("this node does not issue"))?;
-            let Ask { names, public_key } = serde_json::from_slice(&body).map_err(HandlerError::from_display)?;
+            let authority = house.authority.load_full().ok_or_else(|| refuse("this node does not issue"))?;
+            let Ask { names, public_key } = serde_json::from_slice(&body).map_err(refuse)?;
             let known = house.known_names(from);
             let allowed = |name: &String| known.contains(name) || name == "localhost" || house.under_base(name);
             if names.len() > MAX_NAMES || !names.iter().all(allowed) {
-                return Err(HandlerError::new("a name is not under the mesh's base, and not an address of the asker's"));
+                return Err(refuse("a name is not under the mesh's base, and not an address of the asker's"));
             }
             let chain =
-                authority.issue(&names, &public_key, house.clock.unix()).map_err(HandlerError::from_display)?;
-            serde_json::to_vec(&chain).map(Bytes::from).map_err(HandlerError::from_display)
+                authority.issue(&names, &public_key, house.clock.unix()).map_err(refuse)?;
+            serde_json::to_vec(&chain).map(Bytes::from).map_err(refuse)
         }
         .boxed()
     }
@@ -206,20 +206,20 @@ impl Handler for LeafDesk {
 struct AuthorityDesk(Arc<House>);
 
 impl Handler for AuthorityDesk {
-    fn handle(&self, from: NodeId, _: Bytes) -> BoxFuture<'_, Result<Bytes, HandlerError>> {
+    fn handle(&self, from: NodeId, _: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
+        let house = Arc::clone(&self.0);
         async move {
-            let house = &self.0;
-            let authority = house.authority.load_full().ok_or_else(|| HandlerError::new("this node has none"))?;
+            let authority = house.authority.load_full().ok_or_else(|| refuse("this node has none"))?;
             let config = house.mesh.records().config();
             let fellow = config.node(from).is_some_and(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway));
             if !fellow {
-                return Err(HandlerError::new("only gateways of the same cluster get the authority"));
+                return Err(refuse("only gateways of the same cluster get the authority"));
             }
             let pair = Pair {
                 certificate: authority.certificate_pem().to_owned(),
                 key: authority.key_pem().to_owned(),
             };
-            serde_json::to_vec(&pair).map(Bytes::from).map_err(HandlerError::from_display)
+            serde_json::to_vec(&pair).map(Bytes::from).map_err(refuse)
         }
         .boxed()
     }

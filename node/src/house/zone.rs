@@ -4,18 +4,38 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use dns::{NameServer, Zone, ZoneCluster, ZoneFacts, ZoneNode, ZonePlayback, ZoneTenant};
 use mesh::{
     authority::ClusterKind,
-    records::Config,
+    config::Config,
     view::{Member, Service, View},
 };
 use routing::{
-    model::{BroadcastId, Role, StreamId},
+    model::{BroadcastId, Label, Role, StreamId},
+    place::Places,
     rank::{Candidate, Holds},
 };
 
-use super::House;
+use super::{House, verified};
 
 /// How many name servers the NS set names: enough for any one to be away.
 const NAME_SERVERS: usize = 4;
+
+/// A zone that answers nothing yet.
+pub(crate) fn silent(base: &str, suffix: Label, places: Arc<dyn Places>) -> Result<Zone, dns::ZoneError> {
+    Zone::new(ZoneFacts {
+        base: base.to_owned(),
+        suffix,
+        ready: false,
+        version: 0,
+        ttl: ZoneFacts::TTL,
+        negative_ttl: ZoneFacts::NEGATIVE_TTL,
+        answers: ZoneFacts::ANSWERS,
+        ns: Vec::new(),
+        tenants: Vec::new(),
+        clusters: Vec::new(),
+        nodes: Vec::new(),
+        playbacks: Vec::new(),
+        places,
+    })
+}
 
 impl House {
     /// A member as a candidate for `service`.
@@ -25,7 +45,7 @@ impl House {
             label: member.name.clone(),
             cluster: member.cluster,
             alive: member.alive,
-            reachable: !member.addresses(service).is_empty(),
+            reachable: !verified(member, service).is_empty(),
             roles: member.roles,
             mode: member.mode,
             entitled,
@@ -38,7 +58,7 @@ impl House {
 
     /// Addresses at which a member was seen to serve `service`.
     fn addrs(member: &Member, service: Service) -> Vec<IpAddr> {
-        member.addresses(service).iter().map(std::net::SocketAddr::ip).collect()
+        verified(member, service).iter().map(std::net::SocketAddr::ip).collect()
     }
 
     /// The zone that follows from these.
@@ -50,26 +70,28 @@ impl House {
         responders.sort_by_key(|m| (m.name.clone(), m.id));
         let ns = responders
             .iter()
-            .filter(|m| !m.addresses(Service::Dns).is_empty())
+            .filter(|m| !verified(m, Service::Dns).is_empty())
             .take(NAME_SERVERS)
             .enumerate()
             .map(|(i, m)| NameServer { name: format!("ns{}.{base}", i + 1), addrs: Self::addrs(m, Service::Dns) })
             .collect();
         let tenants = config
             .tenants()
-            .map(|tenant| ZoneTenant {
+            .filter_map(|tenant| Some(ZoneTenant {
                 id: tenant.id,
-                label: tenant.label.clone(),
+                label: tenant.label.clone()?,
                 branded: tenant.branded,
                 entitled: config
-                    .entitlements(tenant.id)
-                    .map(|e| (e.cluster, config.entitled(tenant.id, e.cluster)))
+                    .clusters()
+                    .map(|cluster| (cluster.id, config.entitled(tenant.id, cluster.id)))
                     .collect::<BTreeMap<_, _>>(),
-            })
+            }))
             .collect();
         let clusters = config
             .clusters()
-            .map(|c| ZoneCluster { id: c.id, slug: c.slug.clone(), official: c.kind == ClusterKind::Official })
+            .filter_map(|c| {
+                Some(ZoneCluster { id: c.id, slug: c.slug.clone()?, official: c.kind == ClusterKind::Official })
+            })
             .collect();
         let nodes = view
             .members
@@ -77,7 +99,7 @@ impl House {
             .map(|m| {
                 // A streamer and a viewer are answered by address alone, so an address counts where the service's port
                 // answers on it.
-                let playback = if m.addresses(Service::Http).is_empty() { Service::Https } else { Service::Http };
+                let playback = if verified(m, Service::Http).is_empty() { Service::Https } else { Service::Http };
                 ZoneNode {
                     id: m.id,
                     name: m.name.clone(),
