@@ -2,6 +2,7 @@
 //!
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
+//! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
@@ -19,5 +20,6 @@
 //! ```
 pub mod live;
 pub mod ports;
+pub mod relay;
 pub mod supply;
 mod wire;
