@@ -77,8 +77,11 @@ impl Watched {
         viewers.len()
     }
 
+    /// Nobody waits, and nobody asked for [`LINGER`].
     fn idle(&self, now: Uptime) -> bool {
-        millis(now).saturating_sub(self.seen.load(Ordering::Relaxed)) >= millis(Uptime(LINGER))
+        self.waiters.available_permits() == WAITERS
+            && millis(now).saturating_sub(self.seen.load(Ordering::Relaxed))
+                >= millis(Uptime(LINGER))
     }
 }
 

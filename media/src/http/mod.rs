@@ -14,9 +14,6 @@ mod hls;
 mod path;
 mod play;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use axum::{Router, routing::any};
