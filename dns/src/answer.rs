@@ -116,11 +116,8 @@ impl Answer {
         };
         match meaning {
             Meaning::NameServer => {
-                let addrs = zone
-                    .ns_hosts
-                    .get(&query.name.to_lowercase())
-                    .into_iter()
-                    .flatten();
+                let hosts = zone.ns_hosts.iter().filter(|(host, _)| *host == query.name);
+                let addrs = hosts.flat_map(|(_, addrs)| addrs);
                 addrs
                     .filter(|a| Family::of(a) == family)
                     .for_each(|a| push(&mut self.answers, *a));
@@ -161,10 +158,10 @@ impl Answer {
             ..
         } = &mut self.why;
         *located = zone.facts.places.locate(spread.base());
-        let mut plan = zone.plan(pool, playback, family, located.place.as_ref());
+        let mut plan = zone.plan(pool, playback, family, &located.place);
         let mut nodes = plan.plan.first(spread, n);
         if playback.is_some() && nodes.is_empty() {
-            plan = zone.plan(pool, None, family, located.place.as_ref());
+            plan = zone.plan(pool, None, family, &located.place);
             nodes = plan.plan.first(spread, n);
         }
         if plan.plan.depends_on_place() {

@@ -49,16 +49,13 @@ pub(crate) fn read(name: &Name, zone: &Zone) -> Meaning {
     if !zone.base.zone_of(name) {
         return Meaning::Outside;
     }
-    if !zone.ns_hosts.is_empty() {
-        let lower = name.to_lowercase();
-        if zone.ns_hosts.contains_key(&lower) {
-            return Meaning::NameServer;
-        }
-        if zone.ns_above.contains(&lower) && inside(name, zone) == Meaning::Missing {
-            return Meaning::Between;
-        }
+    if zone.ns_hosts.iter().any(|(host, _)| host == name) {
+        return Meaning::NameServer;
     }
-    inside(name, zone)
+    match inside(name, zone) {
+        Meaning::Missing if zone.ns_above.contains(name) => Meaning::Between,
+        meaning => meaning,
+    }
 }
 
 fn inside(name: &Name, zone: &Zone) -> Meaning {

@@ -1,6 +1,6 @@
 //! The zone: an immutable snapshot of what names may be answered with.
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -15,7 +15,7 @@ use routing::{
         Verb, Verbs,
     },
     place::Places,
-    rank::{Candidate, Holds, Plan, Policy},
+    rank::{Candidate, Holds, Plan, Policy, Resort},
 };
 
 /// A host in the zone's NS set.
@@ -203,13 +203,12 @@ struct Pool {
 pub(crate) type PoolId = usize;
 
 /// What a plan is kept by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PlanKey {
     pool: PoolId,
     /// Index into the playbacks, where only holders count.
     playback: Option<usize>,
     family: Family,
-    place: Option<Place>,
 }
 
 /// A plan with the candidates that it was made of; these stand in the order of [`ZoneFacts::nodes`].
@@ -222,7 +221,7 @@ pub(crate) struct Planned {
 /// Plans made so far. Bounded: past [`Plans::MAX`] judged candidates in all, it starts over.
 #[derive(Debug, Default)]
 struct Plans {
-    made: HashMap<PlanKey, Arc<Planned>>,
+    made: HashMap<PlanKey, HashMap<Option<Place>, Arc<Planned>>>,
     size: usize,
 }
 
@@ -240,10 +239,10 @@ pub struct Zone {
     pub(crate) clusters: HashMap<Label, usize>,
     pub(crate) nodes: HashMap<Label, usize>,
     pub(crate) playbacks: HashMap<PlaybackId, usize>,
-    /// By lower-case name, those inside BASE.
-    pub(crate) ns_hosts: HashMap<Name, Vec<IpAddr>>,
+    /// Those inside BASE. A handful: searched one by one.
+    pub(crate) ns_hosts: Vec<(Name, Vec<IpAddr>)>,
     /// Names strictly between BASE and an NS host.
-    pub(crate) ns_above: HashSet<Name>,
+    pub(crate) ns_above: Vec<Name>,
     pub(crate) soa: Record,
     pub(crate) ns: Vec<Record>,
     pub(crate) glue: Vec<Record>,
@@ -269,8 +268,8 @@ impl Zone {
             clusters: index(facts.clusters.iter().map(|c| c.slug.clone())),
             nodes: index(facts.nodes.iter().map(|n| n.id.label())),
             playbacks: index(facts.playbacks.iter().map(|p| p.id)),
-            ns_hosts: HashMap::new(),
-            ns_above: HashSet::new(),
+            ns_hosts: Vec::new(),
+            ns_above: Vec::new(),
             ns: Vec::new(),
             glue: Vec::new(),
             pools: Vec::new(),
@@ -309,10 +308,10 @@ impl Zone {
                 let mut above = host.base_name();
                 while base.zone_of(&above) && above != base {
                     let next = above.base_name();
-                    self.ns_above.insert(above);
+                    self.ns_above.push(above);
                     above = next;
                 }
-                self.ns_hosts.entry(host).or_default().extend(&server.addrs);
+                self.ns_hosts.push((host, server.addrs.clone()));
             }
         }
         let negative = self.facts.negative_ttl;
@@ -417,40 +416,42 @@ impl Zone {
         pool: PoolId,
         playback: Option<usize>,
         family: Family,
-        place: Option<&Place>,
+        place: &Option<Place>,
     ) -> Arc<Planned> {
         let key = PlanKey {
             pool,
             playback,
             family,
-            place: place.cloned(),
         };
         // A poisoned lock only means that another answer panicked; a half-made plan is never put in.
-        if let Some(planned) = self
-            .plans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .made
-            .get(&key)
-        {
+        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planned) = lock().made.get(&key).and_then(|places| places.get(place)) {
             return planned.clone();
         }
-        let policy = Policy::new(self.pools[pool].work.role()).last_resort();
+        let policy = Policy::new(self.pools[pool].work.role());
         let (candidates, policy) = match playback {
-            None => (self.pool_candidates(pool, family), policy),
+            None => (
+                self.pool_candidates(pool, family),
+                policy.or(Resort::Saturated),
+            ),
+            // No resort: past the holders stands the ordinary answer.
             Some(playback) => (self.holding(pool, playback, family), policy.holders_only()),
         };
         let planned = Arc::new(Planned {
-            plan: Plan::new(&candidates, place, &policy),
+            plan: Plan::new(&candidates, place.as_ref(), &policy),
             candidates,
         });
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = lock();
         plans.size += planned.plan.len() + 1;
         if plans.size > Plans::MAX {
             plans.made.clear();
             plans.size = planned.plan.len() + 1;
         }
-        plans.made.insert(key, planned.clone());
+        plans
+            .made
+            .entry(key)
+            .or_default()
+            .insert(place.clone(), planned.clone());
         planned
     }
 

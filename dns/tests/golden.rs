@@ -218,6 +218,10 @@ fn the_dead_and_the_full_are_not_named_and_the_draining_only_by_their_own_name()
         "foghorn.acme.cdn.mesh.test A 10.1.0.0/16 -> NoError /16 192.0.2.2 192.0.2.3",
     );
     check(
+        with(|f| f.nodes[2].load.cpu = Permille(950)),
+        "LIVE.acme.cdn.mesh.test A 10.1.0.0/16 -> NoError /16 192.0.2.1 192.0.2.2",
+    );
+    check(
         with(|f| f.nodes.iter_mut().for_each(|n| n.load.cpu = Permille(950))),
         "foghorn.acme.cdn.mesh.test A 10.1.0.0/16 -> NoError /16 192.0.2.1 192.0.2.2",
     );

@@ -1,7 +1,7 @@
 //! A judgement in words and numbers.
 use std::fmt::{self, Write as _};
 
-use super::{Holds, Ranked, Reason, Scored};
+use super::{Holds, Ranked, Reason, Resort, Scored};
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +35,9 @@ impl Ranked {
         if at == 0 {
             let rivals = self.chosen.iter().filter(|s| s.terms.band == 0).count() - 1;
             return match rivals {
-                0 if self.overloaded => "first: least bad of saturated nodes".to_owned(),
+                0 if self.resort > Resort::None => {
+                    "first: lowest cost of those below the floor".to_owned()
+                }
                 0 => "first: lowest cost".to_owned(),
                 n => format!("first: lowest spread of {} near-equal nodes", n + 1),
             };
@@ -133,8 +135,14 @@ impl Ranked {
             text.push_str(line.trim_end());
             text.push('\n');
         }
-        if self.overloaded {
-            text.push_str("All fit nodes are saturated: those above are named because no answer would be worse. Add capacity.\n");
+        match self.resort {
+            Resort::None => {}
+            Resort::Saturated => text.push_str(
+                "No fit node has room: those above are saturated, and named because naming nobody would be worse. Add capacity.\n",
+            ),
+            Resort::Draining => {
+                text.push_str("No fit node is left: those above are draining, and used because nobody else has it.\n");
+            }
         }
         text
     }

@@ -6,6 +6,9 @@
 //! whatever else speaks for it. Saturated means: CPU or egress at [`Policy::saturated`] (90 %: beyond it a node cannot
 //! take the burst that one popular stream brings within a TTL), or memory at 95 %.
 //!
+//! Where nobody would be left, a question may resort to lowering the floor ([`Resort`]): a name rather names saturated nodes than
+//! none, and a relay rather fetches from a draining node than not at all. The judgement says so.
+//!
 //! **Then a cost in kilometres**, lower is better, the sum of three terms:
 //! - *distance*: the great circle between asker and node, in steps of 10 km. Where either place is unknown, 5,000 km: worse
 //!   than any node of one's own continent, better than one known to be on the other side of the Earth.
@@ -92,18 +95,32 @@ pub struct Asker {
     pub prefix: Prefix,
 }
 
+/// How far the floor may be lowered when nobody is above it. Each includes those before it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Resort {
+    /// Not at all: rather nobody.
+    #[default]
+    None,
+    /// To nodes that are fit but for their load.
+    Saturated,
+    /// To draining nodes.
+    Draining,
+}
+
 /// What is asked for, and where the floor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The role that the work takes.
-    pub role: Role,
+    /// The role that the work takes, if it takes one.
+    pub role: Option<Role>,
     /// Only nodes that hold the broadcast.
     pub holders_only: bool,
     /// CPU or egress from which a node takes nobody more.
     pub saturated: Permille,
-    /// When every node that is otherwise fit is saturated: rank those as if the floor were not there, and say so in
-    /// [`Ranked::overloaded`]. For names, where no answer would cut off the viewers that nodes already have.
-    pub last_resort: bool,
+    /// What to do when nobody is fit.
+    pub resort: Resort,
 }
 
 impl Policy {
@@ -118,14 +135,25 @@ impl Policy {
     /// Memory in use from which a node takes nobody more.
     pub const MEMORY: Permille = Permille(950);
 
-    /// Any node with `role`, floor at 90 %, no last resort.
+    /// Any node with `role`, floor at 90 %, no resort.
     #[must_use]
     pub const fn new(role: Role) -> Self {
         Self {
-            role,
+            role: Some(role),
             holders_only: false,
             saturated: Permille(900),
-            last_resort: false,
+            resort: Resort::None,
+        }
+    }
+
+    /// Whom to fetch a broadcast from: any holder, whatever its role, resorting to draining ones.
+    #[must_use]
+    pub const fn sources() -> Self {
+        Self {
+            role: None,
+            holders_only: true,
+            saturated: Permille(900),
+            resort: Resort::Draining,
         }
     }
 
@@ -136,10 +164,10 @@ impl Policy {
         self
     }
 
-    /// The same, with [`Policy::last_resort`].
+    /// The same, with this resort.
     #[must_use]
-    pub const fn last_resort(mut self) -> Self {
-        self.last_resort = true;
+    pub const fn or(mut self, resort: Resort) -> Self {
+        self.resort = resort;
         self
     }
 }
@@ -209,17 +237,6 @@ pub enum Reason {
     NotHolding,
 }
 
-impl Reason {
-    /// Whether it is one of the three of saturation.
-    #[must_use]
-    pub const fn is_saturated(self) -> bool {
-        matches!(
-            self,
-            Self::SaturatedCpu(_) | Self::SaturatedEgress(_) | Self::SaturatedMemory(_)
-        )
-    }
-}
-
 /// A node that may not be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
@@ -242,8 +259,8 @@ pub struct Ranked {
     pub chosen: Vec<Scored>,
     /// Who may not, by node id.
     pub rejected: Vec<Rejected>,
-    /// Whether all fit nodes are saturated, and those in `chosen` are there for want of better ones.
-    pub overloaded: bool,
+    /// How far the floor was lowered to have anybody in `chosen`.
+    pub resort: Resort,
 }
 
 /// Judges and orders `candidates` for one asker. The order in which they are given does not matter.
@@ -267,7 +284,7 @@ pub struct Plan {
     /// Where each band ends in `fit`.
     ends: Vec<usize>,
     rejected: Vec<(u32, Reason, Terms)>,
-    overloaded: bool,
+    resort: Resort,
     placed: bool,
 }
 
@@ -284,15 +301,14 @@ impl Plan {
     /// The plan for askers at `place`.
     #[must_use]
     pub fn new(candidates: &[Candidate], place: Option<&Place>, policy: &Policy) -> Self {
-        let mut plan = Self::with_floor(candidates, place, policy, policy.saturated);
-        let crowded = || {
-            plan.rejected
-                .iter()
-                .any(|(_, reason, _)| reason.is_saturated())
-        };
-        if policy.last_resort && plan.fit.is_empty() && crowded() {
-            plan = Self::with_floor(candidates, place, policy, Permille(u16::MAX));
-            plan.overloaded = true;
+        let mut plan = Self::with_floor(candidates, place, policy, Resort::None);
+        for resort in [Resort::Saturated, Resort::Draining] {
+            if plan.fit.is_empty() && resort <= policy.resort {
+                let lower = Self::with_floor(candidates, place, policy, resort);
+                if !lower.fit.is_empty() {
+                    plan = lower;
+                }
+            }
         }
         plan
     }
@@ -301,14 +317,17 @@ impl Plan {
         candidates: &[Candidate],
         place: Option<&Place>,
         policy: &Policy,
-        floor: Permille,
+        resort: Resort,
     ) -> Self {
-        let mut plan = Self::default();
+        let mut plan = Self {
+            resort,
+            ..Self::default()
+        };
         // Where nobody holds it, whatever it is, holding does not tell candidates apart.
         let fetching = candidates.iter().any(|c| c.holds != Holds::No);
         for (index, candidate) in (0..).zip(candidates) {
             let terms = terms(candidate, place, fetching);
-            match unfit(candidate, policy, floor) {
+            match unfit(candidate, policy, resort) {
                 Some(reason) => plan.rejected.push((index, reason, terms)),
                 None => plan.fit.push(Entry {
                     index,
@@ -388,7 +407,7 @@ impl Plan {
                 .map(scored)
                 .collect(),
             rejected: self.rejected.iter().copied().map(rejected).collect(),
-            overloaded: self.overloaded,
+            resort: self.resort,
         }
     }
 
@@ -442,28 +461,29 @@ impl Plan {
     }
 }
 
-fn unfit(c: &Candidate, policy: &Policy, floor: Permille) -> Option<Reason> {
-    let lifted = floor.0 > 1000;
+fn unfit(c: &Candidate, policy: &Policy, resort: Resort) -> Option<Reason> {
     let egress = egress_permille(c);
     if !c.alive {
-        Some(Reason::Dead)
-    } else if !c.roles.has(policy.role) {
-        Some(Reason::Role(policy.role))
-    } else if !c.entitled {
+        return Some(Reason::Dead);
+    }
+    if let Some(role) = policy.role.filter(|role| !c.roles.has(*role)) {
+        return Some(Reason::Role(role));
+    }
+    if !c.entitled {
         Some(Reason::NotEntitled)
     } else if !c.reachable {
         Some(Reason::Unreachable)
     } else if c.mode == Mode::Maintenance {
         Some(Reason::Maintenance)
-    } else if c.mode == Mode::Draining {
+    } else if c.mode == Mode::Draining && resort < Resort::Draining {
         Some(Reason::Draining)
     } else if policy.holders_only && c.holds == Holds::No {
         Some(Reason::NotHolding)
-    } else if lifted {
+    } else if resort >= Resort::Saturated {
         None
-    } else if c.load.cpu >= floor {
+    } else if c.load.cpu >= policy.saturated {
         Some(Reason::SaturatedCpu(c.load.cpu))
-    } else if egress >= floor {
+    } else if egress >= policy.saturated {
         Some(Reason::SaturatedEgress(egress))
     } else if c.load.memory >= Policy::MEMORY {
         Some(Reason::SaturatedMemory(c.load.memory))

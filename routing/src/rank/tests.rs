@@ -178,10 +178,51 @@ fn when_all_are_saturated_the_last_resort_names_the_least_bad_and_only_them() {
         },
     ];
     assert!(order(&candidates, &EDGE).is_empty());
-    let ranked = rank(&candidates, &viewer("192.0.2.0/24"), &EDGE.last_resort());
-    assert!(ranked.overloaded && ranked.chosen.len() == 2);
+    let ranked = rank(
+        &candidates,
+        &viewer("192.0.2.0/24"),
+        &EDGE.or(Resort::Saturated),
+    );
+    assert!(ranked.resort == Resort::Saturated && ranked.chosen.len() == 2);
     assert_eq!(ranked.rejected[0].reason, Reason::NotEntitled);
-    assert!(ranked.explain().contains("All fit nodes are saturated"));
+    assert!(ranked.explain().contains("No fit node has room"));
+}
+
+#[test]
+fn a_relay_fetches_from_any_holder_even_the_last_one_that_drains() {
+    let mut origin = Candidate {
+        holds: Holds::Origin,
+        roles: Roles::NONE.with(Role::Ingest),
+        ..edge(1, "origin")
+    };
+    let replica = |mode| Candidate {
+        holds: Holds::Replica,
+        mode,
+        ..edge(2, "replica")
+    };
+    let sources = Policy::sources();
+    assert_eq!(
+        order(
+            &[origin.clone(), replica(Mode::Draining), edge(3, "idle")],
+            &sources
+        ),
+        ["origin"]
+    );
+    origin.mode = Mode::Draining;
+    assert_eq!(
+        order(&[origin.clone(), replica(Mode::Normal)], &sources),
+        ["replica"]
+    );
+    assert_eq!(
+        order(&[origin.clone(), cpu(replica(Mode::Normal), 990)], &sources),
+        ["replica"]
+    );
+    assert_eq!(
+        order(&[origin.clone(), edge(3, "idle")], &sources),
+        ["origin"]
+    );
+    origin.mode = Mode::Maintenance;
+    assert!(order(&[origin, edge(3, "idle")], &sources).is_empty());
 }
 
 #[test]
@@ -348,19 +389,21 @@ proptest! {
 
     #[test]
     fn nobody_below_the_floor_is_chosen_and_nobody_is_lost(
-        all in prop::collection::vec(arb_candidate(), 0..12), asker in arb_asker(), holders_only: bool, resort: bool,
+        all in prop::collection::vec(arb_candidate(), 0..12), asker in arb_asker(), holders_only: bool, resort in prop_oneof![Just(Resort::None), Just(Resort::Saturated), Just(Resort::Draining)],
     ) {
-        let policy = Policy { holders_only, last_resort: resort, ..EDGE };
+        let policy = Policy { holders_only, resort, ..EDGE };
         let ranked = rank(&all, &asker, &policy);
         prop_assert_eq!(ranked.chosen.len() + ranked.rejected.len(), all.len());
-        prop_assert!(resort || !ranked.overloaded);
+        prop_assert!(ranked.resort <= resort);
         for scored in &ranked.chosen {
             let c = all.iter().find(|c| c.node == scored.node).unwrap();
-            prop_assert!(c.alive && c.reachable && c.entitled && c.mode == Mode::Normal && c.roles.has(Role::Edge));
+            prop_assert!(c.alive && c.reachable && c.entitled && c.roles.has(Role::Edge));
+            prop_assert!(c.mode == Mode::Normal || c.mode == Mode::Draining && ranked.resort == Resort::Draining);
             prop_assert!(!holders_only || c.holds != Holds::No);
             let full = c.load.cpu.0 >= 900 || c.load.memory.0 >= 950
                 || c.capacity.is_some_and(|cap| c.load.egress.0 as f64 >= 0.9 * cap.egress.0 as f64);
-            prop_assert_eq!(full, ranked.overloaded);
+            prop_assert!(!full || ranked.resort >= Resort::Saturated);
+            prop_assert!(full || ranked.resort != Resort::Saturated, "the floor was lowered without need");
         }
     }
 
