@@ -7,6 +7,9 @@ pub mod changes;
 mod handle;
 mod ids;
 mod record;
+mod task;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use change::{Change, ChangeError};

@@ -106,7 +106,7 @@ impl Replica {
             Message::Verdicts(all) => {
                 for raw in all {
                     if let Some(verdict) = Verdict::read(self.mesh, &raw) {
-                        self.judge(verdict, Some(peer));
+                        self.judge(&verdict, Some(peer));
                     }
                 }
                 self.settle(now);

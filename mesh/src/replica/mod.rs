@@ -33,6 +33,7 @@ use crate::{
 use logs::{Fit, LogId, Logs, Park};
 pub use wire::MAX_MESSAGE;
 use wire::Message;
+pub use write::MAX_CLOCK_OFF;
 
 /// How far ahead of this node's clock a stamp may be before its record has to wait.
 pub const MAX_AHEAD: Duration = Duration::from_secs(30);
@@ -170,6 +171,19 @@ impl Replica {
         std::mem::take(&mut self.out)
     }
 
+    /// Whether [`Replica::take_output`] has anything to give.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        let Output {
+            keep,
+            send,
+            safe,
+            evidence,
+            changed,
+        } = &self.out;
+        *changed || !(keep.is_empty() && send.is_empty() && safe.is_empty() && evidence.is_empty())
+    }
+
     /// The agreed state, with expiries judged at `now`.
     pub fn config(&mut self, now: UnixMillis) -> Config {
         self.state.config(now)
@@ -214,7 +228,7 @@ impl Replica {
             if let Ok(record) = Record::read(self.mesh, raw.clone()) {
                 self.offer(record, now);
             } else if let Some(verdict) = Verdict::read(self.mesh, &raw) {
-                self.judge(verdict, None);
+                self.judge(&verdict, None);
             }
         }
         self.settle(now);
@@ -267,6 +281,13 @@ impl Replica {
         }
     }
 
+    /// Whether a peer is connected whose disk would make a record of this scope safe.
+    #[must_use]
+    pub fn could_be_safe(&self, scope: Scope, now: Now) -> bool {
+        let mut peers = self.peers.keys();
+        peers.any(|p| self.makes_safe(*p, scope, now))
+    }
+
     /// Takes one checked record as far as it can be taken now. True when it, or its twin, cannot be part of the log
     /// that the giver has: then the giver should show what it has before it.
     fn offer(&mut self, record: Record, now: Now) -> bool {
@@ -274,7 +295,7 @@ impl Replica {
             if let Change::Revoked(r) = change {
                 let verdict = Verdict::Revoked(r.clone());
                 if verdict.holds(self.mesh) {
-                    self.judge(verdict, None);
+                    self.judge(&verdict, None);
                 }
             }
         }
@@ -293,7 +314,7 @@ impl Replica {
             Fit::Other(ours) => {
                 let deeper = ours.prev() != record.prev();
                 if let Some(evidence) = Evidence::of(&ours, &record) {
-                    self.judge(Verdict::Forked(evidence), None);
+                    self.judge(&Verdict::Forked(evidence), None);
                 }
                 deeper
             }
@@ -331,11 +352,11 @@ impl Replica {
         }
     }
 
-    fn judge(&mut self, verdict: Verdict, from: Option<NodeId>) {
+    fn judge(&mut self, verdict: &Verdict, from: Option<NodeId>) {
         if !self.state.judge(verdict.clone()) {
             return;
         }
-        if let Verdict::Forked(evidence) = &verdict {
+        if let Verdict::Forked(evidence) = verdict {
             let number = evidence.number();
             tracing::warn!(author = %evidence.author(), number, "two records with one number");
             self.out.evidence.push(evidence.clone());

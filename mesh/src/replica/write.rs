@@ -84,7 +84,7 @@ impl Replica {
         for record in &prepared {
             for change in record.changes() {
                 if let Change::Revoked(r) = change {
-                    self.judge(Verdict::Revoked(r.clone()), None);
+                    self.judge(&Verdict::Revoked(r.clone()), None);
                 }
             }
             // A twin that came from elsewhere meanwhile makes evidence against this very node.

@@ -31,6 +31,8 @@ pub(crate) struct State {
     gathered: HashSet<[u8; 32]>,
     /// Some statement or verdict is new: `config` is behind until [`State::settle`].
     stale: bool,
+    /// Some verdict is new: what void records carried must go, so all statements are gathered anew.
+    regather: bool,
     /// Some name has another holder: the lists of clusters and tenants are behind.
     relist: bool,
     slugs: Claims<Label, ClusterId>,
@@ -48,6 +50,7 @@ impl State {
             waiting: Vec::new(),
             gathered: HashSet::new(),
             stale: false,
+            regather: false,
             relist: false,
             slugs: Claims::default(),
             labels: Claims::default(),
@@ -133,10 +136,7 @@ impl State {
     pub(crate) fn judge(&mut self, verdict: Verdict) -> bool {
         let news = self.verdicts.add(verdict);
         if news {
-            // What void records carried must go, so the statements are gathered anew.
-            self.facts = Facts::new(self.facts.mesh());
-            self.waiting.clear();
-            self.gathered.clear();
+            self.regather = true;
             self.stale = true;
         }
         news
@@ -159,6 +159,11 @@ impl State {
                 self.refresh_authority();
             }
             return;
+        }
+        if std::mem::take(&mut self.regather) {
+            self.facts = Facts::new(self.facts.mesh());
+            self.waiting.clear();
+            self.gathered.clear();
         }
         let extra = self.verdicts.records();
         loop {
