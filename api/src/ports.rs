@@ -134,7 +134,7 @@ pub struct ViewerEndpoint {
     pub url: String,
     /// From the caller's place, in kilometres; absent when either place is unknown.
     pub geo_distance: Option<f64>,
-    /// The total of the ranking's terms, higher is better.
+    /// Higher is better: the ranking's cost in kilometres, negated.
     pub load_score: f64,
     /// Every output by protocol name, as `{"cmaf": {"url": …}, "hls": {"url": …}}`.
     pub outputs: Value,
@@ -147,6 +147,8 @@ pub struct ViewerEndpoint {
 pub struct ContentFacts {
     /// The playback id as asked.
     pub content_id: String,
+    /// The stream's broadcast.
+    pub broadcast: Option<BroadcastId>,
     /// The stream's name.
     pub title: Option<String>,
     /// Its description.
@@ -198,7 +200,7 @@ pub struct IngestEndpoint {
     pub srt_url: Option<String>,
     /// The node's region.
     pub region: Option<String>,
-    /// The total of the ranking's terms, higher is better.
+    /// Higher is better: the ranking's cost in kilometres, negated.
     pub load_score: f64,
     /// The node's cluster.
     pub cluster_id: ClusterId,
