@@ -7,6 +7,7 @@
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
 //! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
+//! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
 //! # Invariants
@@ -29,6 +30,7 @@ pub mod http;
 pub mod live;
 pub mod origin;
 pub mod pack;
+pub mod page;
 pub mod ports;
 pub mod rtmp;
 pub mod supply;
