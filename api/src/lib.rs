@@ -1,1 +1,6 @@
-//! Placeholder while the workspace is laid out.
+//! The GraphQL gateway, playback resolution and the operators' console, as one axum router.
+pub mod console;
+pub mod ports;
+
+/// Answers what other nodes forward; the router's state.
+pub struct Gateway;

@@ -4,6 +4,7 @@
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
 //! - [`pack`]: parts, segments and initialisation segments, as a pure function of stamps and frames.
 //! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
+//! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
 //! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
@@ -32,6 +33,7 @@ pub mod origin;
 pub mod pack;
 pub mod page;
 pub mod ports;
+pub mod relay;
 pub mod rtmp;
 pub mod supply;
 mod wire;

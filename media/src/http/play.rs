@@ -21,7 +21,7 @@ use super::{
 use crate::{
     hls::{Container, viewer_mark},
     page,
-    ports::{Pathway, Protocol, Refusal, Viewer},
+    ports::{OverTls, Pathway, Protocol, Refusal, Viewer},
 };
 
 /// A viewer who was sent here by another node is not sent on.
@@ -147,6 +147,7 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
         prefix: Prefix::of_viewer(http.resolve.viewer_address(peer, headers)),
         protocol: if ts { Protocol::Hls } else { Protocol::Cmaf },
         host: host.map(str::to_ascii_lowercase),
+        secure: request.extensions.get::<OverTls>().is_some(),
     }
 }
 
