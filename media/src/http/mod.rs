@@ -76,7 +76,7 @@ impl Http {
         }
     }
 
-    /// Routes for `/play`, `/play/*` and `/resolve/*`. A caller's address is taken from axum's
+    /// Routes for `/play`, `/play/*` (the player page's files included) and `/resolve/*`. A caller's address is taken from axum's
     /// `ConnectInfo<SocketAddr>`; without it viewers are nowhere (`::/56`).
     pub fn router(&self) -> Router {
         Router::new()
@@ -85,6 +85,7 @@ impl Http {
             .route("/play/{*path}", any(play::handle))
             .route("/resolve/{*path}", any(play::handle))
             .with_state(self.clone())
+            .merge(crate::page::router())
     }
 
     /// Viewers by broadcast, seen in the last ten seconds.

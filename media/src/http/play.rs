@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     hls::{Container, viewer_mark},
+    page,
     ports::{OverTls, Pathway, Protocol, Refusal, Viewer},
 };
 
@@ -73,6 +74,16 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
             let slash = if to.is_empty() { "" } else { "/" };
             let to = format!("/play/{id}{slash}{to}{}", query.unwrap_or_default());
             return Ok(answer::redirect(&to));
+        }
+        Target::Page if wants_html(headers) => {
+            http.gate.may_watch(id, &viewer).await.map_err(refused)?;
+            let html = page::player_html(id);
+            let mut answer = answer::ok("text/html; charset=utf-8", answer::FRESH, html);
+            let policy = page::content_security_policy(viewer.host.as_deref());
+            let headers = answer.headers_mut();
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+            headers.insert(header::VARY, header::HeaderValue::from_static("accept"));
+            return Ok(answer);
         }
         Target::Page | Target::Resolve => {
             let found = http.resolve.resolve(id, &viewer).await.map_err(refused)?;

@@ -6,8 +6,9 @@
 //! starts after the highest last one, and the discontinuity number is one more. Tracks can therefore differ by one in
 //! their numbers: what goes in step in an epoch is the number less the track's first.
 //! Otherwise nobody can say here where the epoch before ended: segments start at the highest known plus one or at Unix
-//! seconds times 8, whichever is more, and the discontinuity number at the highest known plus one or at Unix seconds,
-//! which is above whatever an epoch that this node never saw had reached.
+//! seconds times 8, whichever is more. The discontinuity number starts at the highest known plus one or at the twelve
+//! low bits of Unix seconds, whichever is more: most likely another one than a player of the epoch before has, and
+//! small, because hls.js keeps arrays by it and stands still for minutes with one of a billion entries.
 use std::sync::Arc;
 
 use routing::model::{BroadcastId, EpochId, NodeId, TrackKind, UnixMillis};
@@ -207,7 +208,7 @@ impl Numbers {
         let first = highest.max(now.seconds().saturating_mul(8));
         Self {
             first: tracks.iter().map(|_| first).collect(),
-            discontinuity: discontinuity.max(now.seconds()),
+            discontinuity: discontinuity.max(now.seconds() % (1 << 12)),
             follows: None,
         }
     }

@@ -233,6 +233,15 @@ async fn aliases_steering_and_resolution() {
         clone["URI-REPLACEMENT"]["HOST"],
         "n-other.acme.cdn.example:443"
     );
+    let page = Request::get(format!("/play/{ID}")).header("accept", "text/html,*/*;q=0.8");
+    let page = house.ask(page.body(Body::empty()).unwrap()).await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(
+        page.header("content-security-policy")
+            .contains("default-src 'none'")
+    );
+    let script = page.text().split('"').find(|s| s.ends_with("player.js"));
+    assert_eq!(house.get(script.unwrap()).await.status, 200);
     for path in [format!("/play/{ID}"), format!("/resolve/{ID}")] {
         assert_eq!(house.get(&path).await.json()["id"], ID);
     }
