@@ -3,6 +3,7 @@ pub mod authority;
 pub mod config;
 pub mod identity;
 pub mod records;
+pub mod replica;
 pub mod seal;
-mod state;
+pub mod state;
 pub mod store;

@@ -255,6 +255,12 @@ impl Facts {
             .filter_map(|e| e.values().next_back())
     }
 
+    /// The moments at which the latest statements begin and end.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = UnixMillis> {
+        let nodes = self.nodes().flat_map(|g| [g.not_before, g.expires]);
+        nodes.chain(self.entitlements().flat_map(|e| [e.not_before, e.expires]))
+    }
+
     /// What a node was at `at`; none when no grant of it was in force.
     #[must_use]
     pub fn standing(&self, node: NodeId, at: UnixMillis) -> Option<Standing> {

@@ -242,6 +242,13 @@ impl Config {
 }
 
 impl Config {
+    /// The next moment at which something in it begins or ends.
+    pub(crate) fn next_edge(&self) -> Option<UnixMillis> {
+        let tokens = self.tokens.values().filter_map(|t| t.expires);
+        let edges = self.facts.edges().chain(tokens);
+        edges.filter(|e| *e >= self.as_of).min()
+    }
+
     /// Empties what is derived from content, before all is judged anew.
     pub(crate) fn clear_things(&mut self) {
         self.tokens = Shards::new();

@@ -7,10 +7,14 @@ pub mod changes;
 mod handle;
 mod ids;
 mod record;
+mod task;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use change::{Change, ChangeError};
 pub use handle::{OpenError, Records, RecordsOptions};
 pub use ids::{KeyId, TokenId};
+pub(crate) use record::Slot;
 pub use record::{MAX_CHANGES, MAX_RECORD, Record, RecordError, Scope};
 pub use write::{Ack, IdempotencyKey, Upgrade, WriteError, Written};

@@ -125,15 +125,27 @@ impl Record {
     /// # Errors
     /// [`RecordError`]: what is wrong with it.
     pub fn read(mesh: MeshId, raw: Bytes) -> Result<Self, RecordError> {
-        Self::parse(mesh, raw, true)
+        let record = Self::parse(mesh, raw)?;
+        record.verify()?;
+        Ok(record)
     }
 
-    /// Reads a record from our own store, where only checked ones are.
-    pub(crate) fn read_stored(mesh: MeshId, raw: Bytes) -> Result<Self, RecordError> {
-        Self::parse(mesh, raw, false)
+    /// Checks the author's signature.
+    ///
+    /// # Errors
+    /// [`RecordError::Signature`].
+    pub(crate) fn verify(&self) -> Result<(), RecordError> {
+        let mut outer = Decoder::new(&self.0.raw);
+        let malformed = |e: minicbor::decode::Error| RecordError::Malformed(e.to_string());
+        outer.array().map_err(malformed)?;
+        let body = outer.bytes().map_err(malformed)?;
+        let signature: Signature = outer.decode().map_err(malformed)?;
+        Ok(PublicKey::from(self.0.author).verify(CONTEXT, body, &signature)?)
     }
 
-    fn parse(mesh: MeshId, raw: Bytes, check: bool) -> Result<Self, RecordError> {
+    /// Reads a record without checking its signature: from our own store, where only checked ones are, or to see
+    /// whether it is there already.
+    pub(crate) fn parse(mesh: MeshId, raw: Bytes) -> Result<Self, RecordError> {
         if raw.len() > MAX_RECORD {
             return Err(RecordError::TooLarge);
         }
@@ -144,7 +156,7 @@ impl Record {
             return Err(shape("not a body and a signature"));
         }
         let body = outer.bytes().map_err(malformed)?;
-        let signature: Signature = outer.decode().map_err(malformed)?;
+        let _: Signature = outer.decode().map_err(malformed)?;
         if outer.position() != raw.len() {
             return Err(shape("bytes after its end"));
         }
@@ -175,9 +187,6 @@ impl Record {
         let changes = (0..count)
             .map(|_| Change::read(&mut d, scope).map_err(malformed))
             .collect::<Result<Vec<_>, _>>()?;
-        if check {
-            PublicKey::from(author).verify(CONTEXT, body, &signature)?;
-        }
         let hash = Sha256::digest(body).into();
         Ok(Self(Arc::new(Inner {
             hash,

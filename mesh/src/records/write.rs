@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use routing::model::{Hlc, TenantId};
 
-use super::{ChangeError, RecordError, Scope};
+use super::{ChangeError, Record, RecordError, Scope};
 use crate::store::StoreError;
 
 /// How safe a write is.
@@ -16,12 +16,14 @@ pub enum Ack {
 }
 
 /// A write that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// How safe it was when the call returned.
     pub ack: Ack,
     /// Its stamp.
     pub at: Hlc,
+    /// Where the idempotency key was used before: the record that was written then, and nothing was written now.
+    pub repeats: Option<Record>,
 }
 
 /// A write that was answered [`Ack::Local`] has reached a second disk.
@@ -33,8 +35,7 @@ pub struct Upgrade {
     pub at: Hlc,
 }
 
-/// What a client names a mutation by, so that a repeated one is answered and not done again. At most 128 bytes are
-/// told apart; the caller puts the tenant and the operation into it.
+/// What a client names a mutation by, so that a repeated one is answered and not done again. Kept as a hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey([u8; 32]);
 

@@ -9,7 +9,7 @@ mod verdicts;
 
 use std::{collections::HashSet, sync::Arc};
 
-use routing::model::{ClusterId, Hlc, Label, MeshId, NodeId, UnixMillis};
+use routing::model::{ClusterId, Hlc, Label, MeshId, NodeId, TenantId, UnixMillis};
 
 use crate::{
     authority::{ClusterGrant, Facts, TenantGrant},
@@ -17,7 +17,7 @@ use crate::{
     records::{Change, Record, Scope},
 };
 use things::{Claims, Things};
-pub use verdicts::{Verdict, Verdicts};
+pub use verdicts::{Evidence, Verdict, Verdicts};
 
 /// See the module.
 #[derive(Debug)]
@@ -31,10 +31,12 @@ pub(crate) struct State {
     gathered: HashSet<[u8; 32]>,
     /// Some statement or verdict is new: `config` is behind until [`State::settle`].
     stale: bool,
+    /// Some verdict is new: what void records carried must go, so all statements are gathered anew.
+    regather: bool,
     /// Some name has another holder: the lists of clusters and tenants are behind.
     relist: bool,
     slugs: Claims<Label, ClusterId>,
-    labels: Claims<Label, routing::model::TenantId>,
+    labels: Claims<Label, TenantId>,
     things: Things,
     config: Config,
 }
@@ -48,6 +50,7 @@ impl State {
             waiting: Vec::new(),
             gathered: HashSet::new(),
             stale: false,
+            regather: false,
             relist: false,
             slugs: Claims::default(),
             labels: Claims::default(),
@@ -84,14 +87,56 @@ impl State {
         trial.standing(record.author(), at).is_some()
     }
 
+    /// Whether this node may write this record: it has standing, its statements are signed by those who must, and it
+    /// may write what it says of tenants. The error says what it lacks.
+    pub(crate) fn may_say(&self, record: &Record) -> Result<(), &'static str> {
+        let at = record.at().millis();
+        let mut trial = std::borrow::Cow::Borrowed(&self.facts);
+        if record.changes().iter().any(is_statement) {
+            let mut waiting = record.changes().to_vec();
+            waiting.retain(is_statement);
+            gather(trial.to_mut(), &mut waiting);
+            if !waiting.is_empty() {
+                return Err("a statement in it is not signed by those who must sign it");
+            }
+        }
+        if trial.standing(record.author(), at).is_none() {
+            return Err(
+                "its grant is not in force: let it reach a gateway of its cluster for a new one, or check its clock",
+            );
+        }
+        for change in record.changes() {
+            match change {
+                Change::Revoked(r) => Facts::check_revocation(trial.mesh(), r)
+                    .map_err(|_| "the revocation is not signed by those who must sign it")?,
+                _ => match tenant_of(record.scope(), change) {
+                    Some(tenant) if !trial.may_write(record.author(), tenant, at) => {
+                        return Err(
+                            "it is no gateway of a cluster that may write this tenant's configuration; send it to one that is",
+                        );
+                    }
+                    _ => {}
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`State::settle`] has something to do.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// All is to be judged anew.
+    pub(crate) fn stale(&mut self) {
+        self.stale = true;
+    }
+
     /// Takes a verdict. True when it is news.
     pub(crate) fn judge(&mut self, verdict: Verdict) -> bool {
         let news = self.verdicts.add(verdict);
         if news {
-            // What void records carried must go, so the statements are gathered anew.
-            self.facts = Facts::new(self.facts.mesh());
-            self.waiting.clear();
-            self.gathered.clear();
+            self.regather = true;
             self.stale = true;
         }
         news
@@ -114,6 +159,11 @@ impl State {
                 self.refresh_authority();
             }
             return;
+        }
+        if std::mem::take(&mut self.regather) {
+            self.facts = Facts::new(self.facts.mesh());
+            self.waiting.clear();
+            self.gathered.clear();
         }
         let extra = self.verdicts.records();
         loop {
@@ -171,15 +221,8 @@ impl State {
                 }
                 _ => {}
             }
-            let tenant = match (record.scope(), change) {
-                (Scope::Tenant(t), _) => t,
-                (
-                    Scope::Mesh,
-                    Change::TenantNamed { tenant, .. }
-                    | Change::TokenCreated { tenant, .. }
-                    | Change::TokenRevoked { tenant, .. },
-                ) => *tenant,
-                _ => continue,
+            let Some(tenant) = tenant_of(record.scope(), change) else {
+                continue;
             };
             if self.facts.may_write(record.author(), tenant, at.millis()) {
                 self.things.apply(&mut self.config, tenant, stamp, change);
@@ -258,6 +301,20 @@ impl State {
             Change::Tenant(g) => self.labels.holder(&g.label).is_none_or(|h| *h == g.tenant),
             _ => true,
         }
+    }
+}
+
+/// The tenant whose configuration a change is part of, and who must therefore be written for.
+fn tenant_of(scope: Scope, change: &Change) -> Option<TenantId> {
+    match (scope, change) {
+        (Scope::Tenant(tenant), _) => Some(tenant),
+        (
+            Scope::Mesh,
+            Change::TenantNamed { tenant, .. }
+            | Change::TokenCreated { tenant, .. }
+            | Change::TokenRevoked { tenant, .. },
+        ) => Some(*tenant),
+        _ => None,
     }
 }
 

@@ -108,6 +108,14 @@ impl Verdict {
         }
     }
 
+    /// Whether its proof holds. Of [`Verdict::Forked`] it does: it is made of checked records.
+    pub(crate) fn holds(&self, mesh: MeshId) -> bool {
+        match self {
+            Self::Revoked(r) => Facts::check_revocation(mesh, r).is_ok(),
+            Self::Forked(_) => true,
+        }
+    }
+
     /// What it is told apart by.
     #[must_use]
     pub fn id(&self) -> [u8; 32] {
@@ -187,6 +195,11 @@ impl Verdicts {
     /// Nodes that were revoked.
     pub fn revoked(&self) -> impl Iterator<Item = NodeId> {
         self.nodes.keys().copied()
+    }
+
+    /// Whether a node was revoked.
+    pub(crate) fn is_revoked(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     /// Records that count although a log may have their twin in their place.
