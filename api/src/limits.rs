@@ -19,11 +19,11 @@ use crate::graphql::{
 };
 
 /// Fields under each other.
-pub const MAX_DEPTH: usize = 10;
+pub(crate) const MAX_DEPTH: usize = 10;
 /// Fields under each other in an introspection, which the usual tools need.
-pub const MAX_INTROSPECTION_DEPTH: usize = 16;
+pub(crate) const MAX_INTROSPECTION_DEPTH: usize = 16;
 /// What a request may cost.
-pub const MAX_COMPLEXITY: u64 = 1000;
+pub(crate) const MAX_COMPLEXITY: u64 = 1000;
 const MAX_VISITS: usize = 10_000;
 const MAX_TYPE_LISTS: usize = 3;
 const MAX_INTROSPECTIONS: usize = 2;

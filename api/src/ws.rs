@@ -207,7 +207,7 @@ impl Connection {
             let mut answers = std::pin::pin!(answers);
             let mut first = true;
             while let Some(answer) = answers.next().await {
-                let (message, last) = shape(&name, answer, first);
+                let (message, last) = shape(&name, &answer, first);
                 first = false;
                 let id = name.clone();
                 let sent = out.send(Out { id, number, message, last }).await;
@@ -267,7 +267,7 @@ fn read(text: &str) -> Result<Client, End> {
 
 /// The message of an answer, and whether it is the operation's last. An operation that fails before its first answer
 /// ends with `error`.
-fn shape(id: &str, answer: Response, first: bool) -> (Value, bool) {
+fn shape(id: &str, answer: &Response, first: bool) -> (Value, bool) {
     if first && answer.data == async_graphql::Value::Null && !answer.errors.is_empty() {
         let message = json!({ "type": "error", "id": id, "payload": answer.errors });
         (message, true)
