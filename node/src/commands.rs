@@ -73,9 +73,9 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
     let dir = data_dir(&cli, &config);
     let json = cli.json;
     match cli.command {
-        Command::Init(init) => found(init, &dir, json),
+        Command::Init(init) => found(init, &dir, json).await,
         Command::Token(ask) => token(ask, &dir, json).await,
-        Command::Join(join) => join_mesh(join, &config, &dir, json).await,
+        Command::Join(join) => join_mesh(join, &dir, json).await,
         Command::Run(options) => run::run(config, &dir, stop_signal(options)?).await,
         Command::Status => status(&dir, json).await,
         Command::Tenant(tenant) => tenants(tenant, &dir, json).await,
@@ -115,7 +115,7 @@ fn print<T: serde::Serialize>(json: bool, value: &T, text: impl FnOnce() -> Stri
     Ok(())
 }
 
-fn found(init: Init, dir: &Path, json: bool) -> anyhow::Result<()> {
+async fn found(init: Init, dir: &Path, json: bool) -> anyhow::Result<()> {
     let base = match init.base {
         Some(base) => base,
         None => ask_base()?,
@@ -124,13 +124,13 @@ fn found(init: Init, dir: &Path, json: bool) -> anyhow::Result<()> {
         Some(name) => name,
         None => setup::machine_name()?,
     };
-    let founded = setup::init(dir, setup::Founding { base, slug: init.cluster, node_name: name })?;
+    let founded = setup::init(dir, setup::Founding { base: base.clone(), slug: init.cluster, node_name: name }).await?;
     print(json, &founded, || {
         format!(
             "Founded the mesh {} with this machine as its first node, {}.\n\nThe root key is {}/root.key. Copy it to a safe \
              place: it alone can admit clusters and tenants.\n\nNext: `shoal run` here, then `shoal token` for each further \
              machine.",
-            founded.base,
+            base,
             founded.node,
             dir.display()
         )
@@ -159,10 +159,11 @@ async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
     })
 }
 
-async fn join_mesh(join: Join, config: &Config, dir: &Path, json: bool) -> anyhow::Result<()> {
-    let from = config.listen.control.map_or([0, 0, 0, 0].into(), |a| a.ip());
-    let joined = setup::join(dir, &join.token, join.name, from).await?;
-    print(json, &joined, || format!("This machine is now {} of the mesh {}.\n\nNext: `shoal run`.", joined.node, joined.base))
+async fn join_mesh(join: Join, dir: &Path, json: bool) -> anyhow::Result<()> {
+    let joined = setup::join(dir, &join.token, join.name).await?;
+    print(json, &joined, || {
+        format!("This machine is now {} of mesh {}.\n\nNext: `shoal run`.", joined.node, &joined.mesh[..8])
+    })
 }
 
 async fn status(dir: &Path, json: bool) -> anyhow::Result<()> {

@@ -18,9 +18,10 @@ use crate::{
     certs::{Authority, LeafKey},
     clock::SystemClock,
     config::{Config, Listen},
-    house::{self, ClaimDesk, Doors, Engine, House, LiveDesk, Plot, Prober, ResolveDesk},
+    house::{self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, Prober, ReadyDesk, ResolveDesk},
     http, listen, local,
     load::Reading,
+    setup,
 };
 
 /// Links between nodes, where the configuration does not say otherwise.
@@ -142,11 +143,12 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     ]);
 
     let mesh = Mesh::start(MeshOptions {
-        dir: data,
+        dir: data.clone(),
         clock: Arc::clone(&clock),
-        seed: rand::random_seed(),
+        entropy: setup::entropy()?,
         listen: sockets.control,
         announce: announced.iter().map(|ip| SocketAddr::new(*ip, sockets.control.port())).collect(),
+        seeds: Vec::new(),
     })
     .await?;
 
@@ -160,11 +162,11 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         cluster,
         clock: Arc::clone(&clock),
         settings: config,
-        dir: dir.to_owned(),
+        data,
         announced,
         doors,
         places,
-        seed: rand::random_seed(),
+        seed: setup::entropy()?,
     })?;
     house.mesh.set_prober(Arc::new(Prober(Arc::clone(&house))));
     house.serve_tls();
@@ -173,7 +175,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let broadcasts = Arc::new(Broadcasts::default());
     let relay = relay::Relay::start(relay::RelayOptions {
         bind: sockets.media,
-        key: key.seed(),
+        key_seed: key.seed(),
         clock: Arc::clone(&clock),
         gate: Arc::clone(&house) as _,
         holders: Arc::clone(&house) as _,
@@ -215,7 +217,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     tasks.spawn(Arc::clone(&house).follow());
     tasks.spawn(keep_state(Arc::clone(&house), services));
 
-    let router = surface(&house, playback.router());
+    let router = surface(&house, playback.router(), setup::entropy()?);
     if let Some(listener) = sockets.http {
         let listener = TcpListener::from_std(listener)?;
         tasks.spawn(http::serve(listener, router.clone(), None, Arc::clone(&house.sent), house.stop.clone()));
@@ -253,11 +255,25 @@ fn services(announced: &[IpAddr], open: &[(Service, Option<SocketAddr>)]) -> Vec
     all
 }
 
+/// Who may see the console.
+fn operators(house: &House) -> Arc<dyn api::ports::Operators> {
+    if house.settings.console.open { Arc::new(Everybody) } else { Arc::new(api::console::LoopbackOnly) }
+}
+
+/// The console of a network whose operator opened it (`[console] open = true`).
+struct Everybody;
+
+impl api::ports::Operators for Everybody {
+    fn admits(&self, _: api::ports::Caller<'_>) -> bool {
+        true
+    }
+}
+
 /// Everything that the HTTP ports answer.
-fn surface(house: &Arc<House>, playback: Router) -> Router {
+fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
     let live = Arc::new(LiveDesk(Arc::clone(house)));
     let resolve = Arc::new(ResolveDesk(Arc::clone(house)));
-    let gateway = api::router(api::ApiOptions {
+    let gateway = api::Gateway::new(api::ApiOptions {
         records: house.mesh.records().clone(),
         view: house.mesh.view(),
         node: house.id,
@@ -265,13 +281,17 @@ fn surface(house: &Arc<House>, playback: Router) -> Router {
         sessions: live as _,
         resolver: Arc::clone(&resolve) as _,
         forward: resolve as _,
+        ready: Arc::new(ReadyDesk(Arc::clone(house))),
+        operators: operators(house),
         clock: Arc::clone(&house.clock),
+        seed,
     });
+    house.mesh.serve(api::ports::FORWARD_PROTOCOL, Arc::new(ForwardDesk(gateway.clone())));
     let own = Router::new()
         .route("/ca.pem", get(ca_pem))
         .route("/.well-known/shoal", get(who))
         .with_state(Arc::clone(house));
-    playback.merge(gateway).merge(own)
+    playback.merge(api::router(&gateway)).merge(own)
 }
 
 async fn ca_pem(axum::extract::State(house): axum::extract::State<Arc<House>>) -> axum::response::Response {

@@ -191,6 +191,11 @@ impl Relay {
         self.links.me
     }
 
+    /// Whether `node` answers at `address` with its key: for whoever attests addresses.
+    pub async fn shows(&self, node: NodeId, address: SocketAddr) -> bool {
+        self.links.connect(node, &[address]).await.is_some()
+    }
+
     /// Where it listens.
     ///
     /// # Errors

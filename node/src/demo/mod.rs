@@ -110,7 +110,9 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
 
     progress.step("founding a mesh");
     let first = sites.first().context("a demo has three nodes")?;
-    setup::init(&first.dir, setup::Founding::demo(&demo.base, PLACES[0].0)?)?;
+    let founding =
+        setup::Founding { base: demo.base.clone(), slug: "demo".parse()?, node_name: PLACES[0].0.parse()? };
+    setup::init(&first.dir, founding).await?;
     nodes.push(Node::start(&first.config, &first.dir, &first.log)?);
     ready(nodes, &sites, 0).await?;
 
@@ -122,7 +124,7 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
             minutes: 5,
         };
         let token: String = local::ask(&first.dir, "POST", "/token", &ask).await?;
-        setup::join(&site.dir, &token, Some(PLACES[i].0.parse()?), site.ip).await?;
+        setup::join(&site.dir, &token, Some(PLACES[i].0.parse()?)).await?;
         nodes.push(Node::start(&site.config, &site.dir, &site.log)?);
     }
     for i in 1..sites.len() {

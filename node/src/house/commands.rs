@@ -7,7 +7,11 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use mesh::records::{Ack, Scope, changes};
+use mesh::{
+    join::TokenOptions,
+    records::{Ack, Scope, changes},
+    view::Service,
+};
 use routing::model::{Label, NodeId, Place, Prefix, Role, UnixMillis, Verb, Verbs};
 use serde::{Deserialize, Serialize};
 
@@ -167,7 +171,7 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
                 place: m.place.clone(),
                 viewers: m.load.viewers,
                 cpu: m.load.cpu.0,
-                services: services.map(|s| (s.service.as_str().to_owned(), s.addr.to_string())).collect(),
+                services: services.map(|s| (word(s.service).to_owned(), s.addr.to_string())).collect(),
                 expires: config.node(m.id).map(|n| n.expires),
             }
         })
@@ -204,6 +208,17 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
     })
 }
 
+const fn word(service: Service) -> &'static str {
+    match service {
+        Service::Control => "control",
+        Service::Media => "media",
+        Service::Http => "http",
+        Service::Https => "https",
+        Service::Rtmp => "rtmp",
+        Service::Dns => "dns",
+    }
+}
+
 fn warnings(house: &House) -> Vec<String> {
     let config = house.mesh.records().config();
     let gateways = config.nodes().filter(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway)).count();
@@ -221,12 +236,13 @@ fn warnings(house: &House) -> Vec<String> {
 async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -> Answer<String> {
     let roles = ask.roles.iter().copied().collect();
     let lasts = std::time::Duration::from_secs(u64::from(ask.minutes) * 60);
-    let token = house.mesh.create_token(roles, lasts).await.map_err(refuse)?;
-    Ok(Json(token.to_string()))
+    let options = TokenOptions { roles, lasts, addrs: Vec::new() };
+    let token = house.mesh.create_token(options).map_err(refuse)?;
+    Ok(Json(token.text().expose().to_owned()))
 }
 
 async fn create_tenant(State(house): State<Arc<House>>, Json(ask): Json<TenantRequest>) -> Answer<TenantMade> {
-    let dir = house.mesh.dir();
+    let dir = &house.data;
     let root = dir.root_key().map_err(refuse)?.ok_or_else(|| {
         refuse("this machine does not hold the mesh's root key, which signs tenants: run this where `shoal init` was run")
     })?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use media::ports::{Holders, Holding, Source};
 use mesh::view::{Advert, Service};
 use routing::{
-    model::{BroadcastId, Prefix, Role},
+    model::{BroadcastId, Prefix},
     rank::{Asker, Holds, Policy, rank},
 };
 use tokio::sync::watch;
@@ -24,15 +24,13 @@ impl Holders for House {
             .iter()
             .map(|(member, advert)| {
                 let holds = if advert.replica_of.is_none() { Holds::Origin } else { Holds::Replica };
-                // Frames go between members: the role to hold is its advertisement, admission is the source's gate.
                 let mut candidate = self.candidate(member, true, Service::Media);
-                candidate.roles = candidate.roles.with(Role::Edge);
                 candidate.holds = holds;
                 candidate
             })
             .collect();
         let asker = Asker { place: self.place.clone(), prefix: Prefix::new([0, 0, 0, 0].into(), 0) };
-        let ranked = rank(&candidates, &asker, &Policy::new(Role::Edge).holders_only().last_resort());
+        let ranked = rank(&candidates, &asker, &Policy::sources());
         ranked
             .chosen
             .iter()

@@ -162,7 +162,7 @@ impl Handler for LiveDesk {
         let house = Arc::clone(&self.0);
         async move {
             let broadcast: BroadcastId = serde_json::from_slice(&body).map_err(refuse)?;
-            if !media::ports::Gate::may_relay(&**house, from, broadcast) {
+            if !media::ports::Gate::may_relay(&*house, from, broadcast) {
                 return Err(refuse("not entitled to this broadcast"));
             }
             let facts = house.facts_here(broadcast).ok_or_else(|| refuse("not held here"))?;

@@ -10,6 +10,7 @@ mod holders;
 mod live;
 mod place;
 mod probe;
+mod ready;
 mod resolve;
 mod tls;
 mod zone;
@@ -22,7 +23,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use dns::Zone;
-use mesh::{Mesh, view::View};
+use mesh::{Mesh, identity::DataDir, view::View};
 use rand::{SeedableRng, rngs::StdRng};
 use routing::{
     model::{Clock, ClusterId, Label, NodeId, Place},
@@ -36,6 +37,7 @@ pub use commands::router as command_router;
 pub use live::LiveDesk;
 pub use place::places;
 pub use probe::Prober;
+pub use ready::{ForwardDesk, ReadyDesk};
 pub use resolve::ResolveDesk;
 pub use tls::found as found_authority;
 
@@ -81,7 +83,9 @@ pub struct House {
     pub place: Option<Place>,
     /// The configuration file.
     pub settings: Settings,
-    /// Its data directory.
+    /// Its data directory, locked.
+    pub data: DataDir,
+    /// Where that is.
     pub dir: PathBuf,
     /// The addresses that others reach it by.
     pub announced: Vec<IpAddr>,
@@ -130,8 +134,8 @@ pub struct Plot {
     pub clock: Arc<dyn Clock>,
     /// The configuration file.
     pub settings: Settings,
-    /// The data directory.
-    pub dir: PathBuf,
+    /// The data directory, locked.
+    pub data: DataDir,
     /// The addresses that others reach this node by.
     pub announced: Vec<IpAddr>,
     /// The ports that clients are told of.
@@ -148,7 +152,8 @@ impl House {
     /// # Errors
     /// Where the mesh's base name is no domain name.
     pub fn build(plot: Plot) -> anyhow::Result<Arc<Self>> {
-        let Plot { mesh, cluster, clock, settings, dir, announced, doors, places, seed } = plot;
+        let Plot { mesh, cluster, clock, settings, data, announced, doors, places, seed } = plot;
+        let dir = data.path().to_owned();
         let default_suffix: Label = "cdn".parse()?;
         let config = mesh.records().config();
         let empty = zone::silent(config.base(), default_suffix.clone(), Arc::clone(&places))?;
@@ -170,6 +175,7 @@ impl House {
             clock,
             places,
             settings,
+            data,
             dir,
             announced,
             doors,

@@ -2,7 +2,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt};
-use mesh::view::{Probe, Service};
+use mesh::{probe::Probe, view::Service};
 use routing::model::NodeId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,12 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Prober(pub Arc<House>);
 
 impl Probe for Prober {
-    fn probe(&self, node: NodeId, service: Service, addr: SocketAddr) -> BoxFuture<'_, bool> {
+    fn probe(&self, node: NodeId, service: Service, addr: SocketAddr) -> BoxFuture<'static, bool> {
+        let house = Arc::clone(&self.0);
         async move {
             let attempt = async {
                 match service {
                     Service::Http => http(node, addr).await,
-                    Service::Media => self.0.relay_shows(node, addr).await,
+                    Service::Media => match house.engine.get() {
+                        Some(engine) => engine.relay.shows(node, addr).await,
+                        None => false,
+                    },
                     Service::Dns => dns(addr).await,
                     Service::Rtmp => rtmp(addr).await,
                     _ => TcpStream::connect(addr).await.is_ok(),

@@ -7,6 +7,7 @@ use api::ports::{
     Resolver, ViewerEndpoint, ViewerEndpoints,
 };
 use bytes::Bytes;
+use dns::Work;
 use futures::future::{BoxFuture, FutureExt};
 use media::ports::{Pathway, Refusal, Resolve, Viewer};
 use mesh::{
@@ -15,7 +16,7 @@ use mesh::{
 };
 use routing::{
     model::{BroadcastId, NodeId, PlaybackId, Prefix, Role, StreamKey, TenantId, Verb},
-    rank::{Asker, Holds, Policy, Ranked, rank},
+    rank::{Holds, Ranked},
 };
 use serde_json::{Value, json};
 
@@ -45,24 +46,12 @@ impl Decision {
 }
 
 impl House {
-    fn decide(&self, stream: &Stream, prefix: Prefix, role: Role, verb: Verb, service: Service) -> Decision {
-        let view = self.mesh.view().borrow().clone();
-        let config = self.mesh.records().config();
-        let broadcast = BroadcastId::of(stream.id);
-        let candidates: Vec<_> = view
-            .members
-            .values()
-            .map(|member| {
-                let entitled = config.entitled(stream.tenant, member.cluster).has(verb);
-                let mut candidate = self.candidate(member, entitled, service);
-                if verb == Verb::Serve {
-                    candidate.holds = holds(member, broadcast);
-                }
-                candidate
-            })
-            .collect();
-        let asker = Asker { place: self.places.locate(prefix.base()).place, prefix };
-        Decision { ranked: rank(&candidates, &asker, &Policy::new(role).last_resort()), view }
+    /// Judges all nodes by the very zone that DNS answers from.
+    fn decide(&self, stream: &Stream, prefix: Prefix, work: Work) -> Result<Decision, Refusal> {
+        let playback = (work == Work::Playback).then_some(stream.playback);
+        let ranked = self.zone.load().judge(stream.tenant, work, playback, &prefix);
+        let ranked = ranked.ok_or_else(|| Refusal::Unavailable("this stream's tenant has no name here yet".into()))?;
+        Ok(Decision { ranked, view: self.mesh.view().borrow().clone() })
     }
 
     /// Scheme, host and port of a member's playback.
@@ -95,8 +84,7 @@ impl House {
     fn viewer_endpoints(&self, id: PlaybackId, prefix: Prefix, style: Style<'_>) -> Result<(ViewerEndpoints, Stream), Refusal> {
         let stream = self.stream(id)?;
         let config = self.mesh.records().config();
-        let service = if style.secure { Service::Https } else { Service::Http };
-        let decision = self.decide(&stream, prefix, Role::Edge, Verb::Serve, service);
+        let decision = self.decide(&stream, prefix, Work::Playback)?;
         let endpoints: Vec<_> = decision
             .members()
             .filter_map(|(member, scored)| {
@@ -248,7 +236,7 @@ impl Resolver for ResolveDesk {
                 return Err(ResolveError::Denied("this stream key has been withdrawn".into()));
             }
             let prefix = Prefix::of_viewer(asker.addr);
-            let decision = house.decide(stream, prefix, Role::Ingest, Verb::Ingest, Service::Rtmp);
+            let decision = house.decide(stream, prefix, Work::Ingest).map_err(refused)?;
             let label = config.tenant(stream.tenant).and_then(|t| t.label.clone());
             let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
             let rtmp = |host: &str, addr: SocketAddr| match addr.port() {

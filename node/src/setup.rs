@@ -1,0 +1,106 @@
+//! Founding and joining, before a node runs.
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use mesh::{
+    identity::DataDir,
+    join::{FoundOptions, JoinOptions, JoinToken, found, join as join_mesh},
+};
+use routing::model::{Clock, Label, Role, Roles};
+use serde::Serialize;
+
+use crate::{clock::SystemClock, house};
+
+/// What a mesh is founded with.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// Its base name.
+    pub base: String,
+    /// The first cluster's label.
+    pub slug: Label,
+    /// The first node's name.
+    pub node_name: Label,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Founded {
+    /// The mesh's base name, where it is known already.
+    pub base: Option<String>,
+    /// The mesh's root key.
+    pub mesh: String,
+    /// The node's name.
+    pub node: Label,
+    /// The node's key.
+    pub node_id: String,
+}
+
+/// 32 bytes of the system's generator: everything random in this process is drawn from seeds of it.
+///
+/// # Errors
+/// Where the system has none.
+pub fn entropy() -> anyhow::Result<[u8; 32]> {
+    use std::io::Read as _;
+    let mut seed = [0; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut seed))
+        .context("the system gives no random bytes (/dev/urandom)")?;
+    Ok(seed)
+}
+
+/// This machine's name as a label: what stands before the first dot of its host name.
+///
+/// # Errors
+/// Where it has none that can be a label.
+pub fn machine_name() -> anyhow::Result<Label> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().into_owned();
+    let first = name.split('.').next().unwrap_or_default().to_owned();
+    first.parse().with_context(|| format!("this machine's name, {first:?}, cannot be a node's: give one with --name"))
+}
+
+/// Founds a mesh in `dir`.
+///
+/// # Errors
+/// Where the directory belongs to a mesh already or cannot be written, or a name is none.
+pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
+    let data = DataDir::open(dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let now = clock.unix();
+    let all: Roles = Role::ALL.iter().copied().collect();
+    let options = FoundOptions {
+        base: founding.base.trim().trim_end_matches('.').to_ascii_lowercase(),
+        suffix: "cdn".into(),
+        cluster_name: founding.slug.to_string(),
+        slug: founding.slug,
+        cluster_roles: all,
+        node_name: founding.node_name.clone(),
+        node_roles: all,
+    };
+    let base = options.base.clone();
+    let (mesh, node) = found(&data, options, clock, entropy()?).await?;
+    house::found_authority(dir, &base, now)?;
+    Ok(Founded { base: Some(base), mesh: mesh.to_string(), node: founding.node_name, node_id: node.to_string() })
+}
+
+/// Joins the token's mesh in `dir`.
+///
+/// # Errors
+/// What the token, the gateway or the directory refuses; the token is not used up by it.
+pub async fn join(dir: &Path, token: &str, name: Option<Label>) -> anyhow::Result<Founded> {
+    let data = DataDir::open(dir)?;
+    let token: JoinToken = token.parse()?;
+    let name = match name {
+        Some(name) => name,
+        None => machine_name()?,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let options = JoinOptions { name: name.clone(), roles: None };
+    let joined = join_mesh(&data, &token, options, clock, entropy()?).await?;
+    Ok(Founded {
+        base: None,
+        mesh: joined.mesh.to_string(),
+        node: name,
+        node_id: joined.node.to_string(),
+    })
+}
