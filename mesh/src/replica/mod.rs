@@ -80,6 +80,8 @@ struct Peer {
     known: HashMap<LogId, u64>,
     /// What was sent to it, as far as it is in order.
     sent: HashMap<LogId, u64>,
+    /// What it asked for and has not been sent to the end.
+    wants: BTreeSet<LogId>,
     next_digest: Uptime,
 }
 
@@ -335,7 +337,11 @@ impl Replica {
         if self.park.is_empty() {
             self.park_due = now.up + PARK_EVERY;
         }
-        self.park.put(record);
+        if let Some(other) = self.park.put(record.clone())
+            && let Some(evidence) = Evidence::of(&other, &record)
+        {
+            self.judge(&Verdict::Forked(evidence), None);
+        }
     }
 
     /// Appends a record to its log and applies it.
