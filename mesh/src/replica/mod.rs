@@ -310,7 +310,7 @@ impl Replica {
             Fit::Have | Fit::Back => false,
             Fit::Broken => true,
             Fit::Gap => {
-                self.put_by(record, now);
+                self.put_by(&record, now);
                 false
             }
             Fit::Other(ours) => {
@@ -323,7 +323,7 @@ impl Replica {
             Fit::Next => {
                 let early = record.at().millis() > now.unix.plus(MAX_AHEAD);
                 if early || !self.state.admits(&record) {
-                    self.put_by(record, now);
+                    self.put_by(&record, now);
                 } else {
                     self.out.keep.push(Item::record(&record));
                     self.take(record, now);
@@ -333,12 +333,12 @@ impl Replica {
         }
     }
 
-    fn put_by(&mut self, record: Record, now: Now) {
+    fn put_by(&mut self, record: &Record, now: Now) {
         if self.park.is_empty() {
             self.park_due = now.up + PARK_EVERY;
         }
         if let Some(other) = self.park.put(record.clone())
-            && let Some(evidence) = Evidence::of(&other, &record)
+            && let Some(evidence) = Evidence::of(&other, record)
         {
             self.judge(&Verdict::Forked(evidence), None);
         }

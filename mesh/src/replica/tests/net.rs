@@ -20,6 +20,9 @@ pub(super) struct Node {
     pub(super) sent: u64,
 }
 
+/// When it arrives, its place in the order of sending, from, to, what.
+type Parcel = (u64, u64, usize, usize, Vec<u8>);
+
 pub(super) struct Net {
     pub(super) world: World,
     pub(super) nodes: Vec<Node>,
@@ -30,7 +33,7 @@ pub(super) struct Net {
     ids: Vec<NodeId>,
     index: BTreeMap<NodeId, usize>,
     cut: BTreeSet<(usize, usize)>,
-    wire: BinaryHeap<std::cmp::Reverse<(u64, u64, usize, usize, Vec<u8>)>>,
+    wire: BinaryHeap<std::cmp::Reverse<Parcel>>,
     order: u64,
 }
 

@@ -24,7 +24,7 @@ fn pieces(seed: u64) -> (World, Vec<Bytes>) {
     net.partition(&[0, 1], &[2, 3], true);
     let tenant = net.world.tenant;
     let scope = Scope::Tenant(tenant);
-    let mut streams = vec![
+    let mut streams = [
         net.world.stream("a"),
         net.world.stream("b"),
         net.world.stream("c"),
@@ -75,11 +75,11 @@ fn pieces(seed: u64) -> (World, Vec<Bytes>) {
             }
         }
     }
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         let cut = net.nodes[3].replica.head(scope, net.id(3)) / 2;
         pieces.push(super::verdicts::revocation(&net, 3, vec![(scope, cut)]));
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         let from = net.nodes[2].replica.head(scope, net.id(2)) / 2;
         pieces.extend(super::verdicts::twin(&mut net, 2, from));
     }

@@ -1,10 +1,10 @@
 //! Forked logs and revoked nodes.
 use bytes::Bytes;
 
-use super::{super::Replica, net::Net, tenant_scope};
+use super::{net::Net, tenant_scope};
 use crate::{
     authority::{Facts, Revocation},
-    records::{Change, Record, Scope, Slot, WriteError},
+    records::{Change, Record, Scope, Slot, WriteError, changes},
     state::{Verdict, Verdicts},
     world::START,
 };
@@ -18,14 +18,11 @@ pub(super) fn revocation(net: &Net, i: u8, last: Vec<(Scope, u64)>) -> Bytes {
         Change::Cluster(g) => Some(g),
         _ => None,
     });
-    let revocation = Revocation {
-        mesh: net.world.root.mesh(),
-        grant,
-        cluster: cluster.unwrap(),
-        last,
-        at: START,
+    let grants = (&grant, &cluster.unwrap());
+    let Change::Revoked(signed) = changes::revoke(grants, last, &net.world.key, START).unwrap()
+    else {
+        panic!("a revocation is a revocation");
     };
-    let signed = revocation.issue(&net.world.key).unwrap();
     Bytes::from(Verdict::Revoked(signed).to_bytes())
 }
 
@@ -236,5 +233,4 @@ fn verdicts_are_one_form_in_any_order() {
     for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         assert_eq!(sum(order), first);
     }
-    let _: Replica = net.nodes.remove(0).replica;
 }
