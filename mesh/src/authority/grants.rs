@@ -159,6 +159,9 @@ pub struct NodeGrant {
     /// The node's word that it belongs to this cluster: [`NodeKey::consent`](crate::identity::NodeKey::consent).
     #[n(7)]
     pub consent: Signature,
+    /// The public half of the join token that the node came in by. It is the mesh-wide proof that the token is used.
+    #[n(8)]
+    pub token: Option<PublicKey>,
 }
 
 impl NodeGrant {

@@ -77,6 +77,7 @@ pub fn found(
         not_before: now,
         expires: now.plus(NodeGrant::LASTS),
         consent: node.consent(&mesh, founding.cluster),
+        token: None,
     };
     Ok(vec![
         Change::Mesh(facts.issue(root)?),
