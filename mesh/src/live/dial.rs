@@ -36,7 +36,8 @@ impl Dials {
         linked: impl Fn(&NodeId) -> bool,
         now: Uptime,
     ) -> Vec<(NodeId, Vec<SocketAddr>)> {
-        self.peers.retain(|id, _| known.contains_key(id) && !linked(id));
+        self.peers
+            .retain(|id, _| known.contains_key(id) && !linked(id));
         let mut due = Vec::new();
         for (id, addrs) in known {
             if *id == me || linked(id) || addrs.is_empty() || due.len() == AT_ONCE {

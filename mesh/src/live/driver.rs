@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use routing::model::{BroadcastId, Clock, NodeId, Uptime};
+use routing::model::{Clock, NodeId, Uptime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     own::Own,
     peers::{Peer, Peers, tag},
     show,
+    wanted::Wanted,
 };
 use crate::{
     authority::Standing,
@@ -30,7 +31,7 @@ use crate::{
     member::{Core, Event, Life, Output},
     probe::{self, Probe, Probes, Target},
     records::Records,
-    view::{Advert, NodeState, Service, View},
+    view::{NodeState, Service, View},
 };
 
 /// How often dials, tries and pings are looked at.
@@ -77,11 +78,6 @@ pub(crate) enum Input {
         reached: bool,
     },
     Renewed,
-    State(Box<NodeState>),
-    Advertise(Box<Advert>),
-    Withdraw(BroadcastId),
-    Publish(String, Option<Bytes>),
-    Prober(Arc<dyn Probe>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -102,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) announce: Vec<SocketAddr>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 pub(crate) struct Driver {
@@ -164,9 +161,15 @@ impl Driver {
         mut events: mpsc::Receiver<LinkEvent>,
         mut input: mpsc::Receiver<Input>,
     ) {
+        let wanted = self.parts.wanted.clone();
         let mut config = self.parts.records.watch();
         let mut reconciled = self.parts.records.reconciled();
-        let control: Vec<_> = self.parts.announce.iter().map(|a| (Service::Control, *a)).collect();
+        let control: Vec<_> = self
+            .parts
+            .announce
+            .iter()
+            .map(|a| (Service::Control, *a))
+            .collect();
         let key = facts::CONTROL.to_owned();
         self.set(vec![(key, Some(facts::encode_addrs(&control)))]);
         self.new_roster();
@@ -182,7 +185,7 @@ impl Driver {
                 said = input.recv() => match said {
                     Some(Input::Stop(done)) => {
                         self.stop().await;
-                        drop(done.send(()));
+                        let _ = done.send(());
                         return;
                     }
                     Some(said) => self.on_input(said).await,
@@ -190,6 +193,7 @@ impl Driver {
                 },
                 Ok(()) = config.changed() => self.new_roster(),
                 Ok(()) = reconciled.changed() => self.show(None),
+                () = wanted.wait() => self.on_words(),
                 () = tokio::time::sleep(wake) => {}
             }
             let now = self.now();
@@ -225,7 +229,9 @@ impl Driver {
                 }
                 Output::Event(Event::Reborn { incarnation, twin }) => {
                     if twin {
-                        tracing::error!("another process signs with this node's key: stop one of them, and give it a data directory of its own");
+                        tracing::error!(
+                            "another process signs with this node's key: stop one of them, and give it a data directory of its own"
+                        );
                     }
                     self.parts.own.set_incarnation(incarnation);
                 }
@@ -246,9 +252,16 @@ impl Driver {
 
     /// Notes the control addresses that members name.
     fn learn(&mut self, changed: &BTreeSet<NodeId>) {
-        let mut known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .parts
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for node in changed.iter().filter(|n| **n != self.parts.id) {
-            let control = self.core.values(node).find(|(key, _)| *key == facts::CONTROL);
+            let control = self
+                .core
+                .values(node)
+                .find(|(key, _)| *key == facts::CONTROL);
             let Some((_, bytes)) = control else { continue };
             let addrs: Vec<_> = facts::decode_addrs(bytes)
                 .into_iter()
@@ -270,7 +283,11 @@ impl Driver {
             .filter(|id| config.standing(*id).is_some())
             .collect();
         {
-            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = self
+                .parts
+                .shown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             shown.retain(|id, _| config.node(*id).is_none() && !config.is_revoked(*id));
             roster.extend(shown.keys());
         }
@@ -399,18 +416,23 @@ impl Driver {
             Input::Renewed => {
                 self.parts.own.refresh(&self.parts.records, &self.parts.dir);
             }
-            Input::State(state) => {
-                self.state = *state;
-                self.say_state(now);
-            }
-            Input::Advertise(advert) => {
-                let key = facts::advert_key(advert.broadcast);
-                self.set(vec![(key, Some(facts::encode(&*advert)))]);
-            }
-            Input::Withdraw(broadcast) => self.set(vec![(facts::advert_key(broadcast), None)]),
-            Input::Publish(key, value) => self.set(vec![(facts::value_key(&key), value)]),
-            Input::Prober(prober) => self.prober = Some(prober),
             Input::Stop(_) => {}
+        }
+    }
+
+    fn on_words(&mut self) {
+        let words = self.parts.wanted.take();
+        if let Some(prober) = words.prober {
+            self.prober = Some(prober);
+        }
+        if let Some(state) = words.state {
+            self.state = state;
+            let now = self.now();
+            self.say_state(now);
+        }
+        // One by one: a value that is refused takes no other with it.
+        for change in words.changes {
+            self.set(vec![change]);
         }
     }
 
@@ -433,7 +455,11 @@ impl Driver {
             self.parts.links.close(old.connection).await;
         }
         if self.parts.records.config().node(node).is_none() {
-            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = self
+                .parts
+                .shown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             shown.insert(node, standing);
         }
         tracing::debug!(peer = %node.short(), "control link is up");
@@ -441,7 +467,7 @@ impl Driver {
         self.parts.peers.lock().insert(node, link);
         self.new_roster();
         self.parts.records.peer_connected(node).await;
-        drop(taken.send(()));
+        let _ = taken.send(());
         let now = self.now();
         self.core.linked(node, now);
         self.next_ping = now;
@@ -461,7 +487,11 @@ impl Driver {
         self.parts.records.set_clock_offset(off);
         let far = off > crate::join::CLOCK;
         if far && !self.clock_warned {
-            tracing::error!(seconds = off.as_secs(), ahead = median < 0, "this node's clock is far off its peers' median: set it (NTP); until then it writes nothing");
+            tracing::error!(
+                seconds = off.as_secs(),
+                ahead = median < 0,
+                "this node's clock is far off its peers' median: set it (NTP); until then it writes nothing"
+            );
         }
         self.clock_warned = far;
     }
@@ -505,7 +535,12 @@ impl Driver {
         if self.known_dirty && now.since(self.known_saved) >= STATE {
             self.known_dirty = false;
             self.known_saved = now;
-            let known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known = self
+                .parts
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let dir = self.parts.dir.clone();
             tokio::task::spawn_blocking(move || {
                 if let Err(error) = grants::save_peers(&dir, &known) {
@@ -518,7 +553,11 @@ impl Driver {
     async fn dial(&mut self, now: Uptime) {
         let config = self.parts.records.config();
         let known: Known = {
-            let mut all = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self
+                .parts
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             // Whoever is on record without a grant in force is no peer, unless our own records may be old.
             all.retain(|id, _| !config.is_revoked(*id));
             all.clone()
@@ -555,7 +594,9 @@ impl Driver {
             } else if let Some(prober) = &self.prober {
                 let (input, work) = (self.parts.input.clone(), prober.probe(node, service, addr));
                 tokio::spawn(async move {
-                    let reached = tokio::time::timeout(probe::TRY, work).await.unwrap_or(false);
+                    let reached = tokio::time::timeout(probe::TRY, work)
+                        .await
+                        .unwrap_or(false);
                     drop(input.send(Input::Tried { target, reached }).await);
                 });
             }
@@ -567,7 +608,11 @@ impl Driver {
             if self.dialed.remove(&at) {
                 self.trying.remove(&at);
                 self.on_tried(&target, true);
-            } else if self.trying.get(&at).is_none_or(|t| now.since(*t) >= probe::TRY) {
+            } else if self
+                .trying
+                .get(&at)
+                .is_none_or(|t| now.since(*t) >= probe::TRY)
+            {
                 self.trying.remove(&at);
                 self.on_tried(&target, false);
             }
@@ -644,7 +689,13 @@ impl Driver {
         self.settle().await;
         // A moment for the goodbye to be written; links that stand still are not waited for.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let all: Vec<_> = self.parts.peers.lock().values().map(|p| p.connection).collect();
+        let all: Vec<_> = self
+            .parts
+            .peers
+            .lock()
+            .values()
+            .map(|p| p.connection)
+            .collect();
         for connection in all {
             self.parts.links.close(connection).await;
         }
@@ -669,10 +720,14 @@ impl Serve {
             Ok(Ok(First::Call(protocol))) if self.admitted => {
                 self.handlers.answer(stream, peer, protocol).await;
             }
-            Ok(Ok(First::Call(_))) => tracing::debug!(peer = %peer.short(), "a stranger's request was dropped"),
+            Ok(Ok(First::Call(_))) => {
+                tracing::debug!(peer = %peer.short(), "a stranger's request was dropped")
+            }
             Ok(Ok(First::Join(greeting))) => self.issuer.admit(stream, peer, greeting).await,
             Ok(Ok(First::Renew(asked))) => self.issuer.renewal(stream, peer, asked).await,
-            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "unreadable first words"),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %peer.short(), %error, "unreadable first words")
+            }
             Err(_) => {}
         }
     }

@@ -69,6 +69,15 @@ pub(crate) fn load_peers(dir: &DataDir) -> Result<Known, DataDirError> {
 pub(crate) fn parse(list: Vec<(NodeId, Vec<String>)>) -> Known {
     list.into_iter()
         .take(MAX_PEERS)
-        .map(|(id, addrs)| (id, addrs.iter().take(8).filter_map(|a| a.parse().ok()).collect()))
+        .map(|(id, addrs)| {
+            (
+                id,
+                addrs
+                    .iter()
+                    .take(8)
+                    .filter_map(|a| a.parse().ok())
+                    .collect(),
+            )
+        })
         .collect()
 }

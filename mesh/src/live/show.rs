@@ -44,10 +44,16 @@ pub(crate) fn view(
             let by = reached.get(&id).and_then(|r| r.get(&(service, addr)));
             probe::is_verified(by.copied().unwrap_or(0), others)
         };
-        let kept = old.members.get(&id).filter(|_| only.is_some_and(|o| !o.contains(&id)));
+        let kept = old
+            .members
+            .get(&id)
+            .filter(|_| only.is_some_and(|o| !o.contains(&id)));
         let member = match kept {
             Some(kept) => {
-                let stale = kept.services.iter().any(|s| s.verified != count(s.service, s.addr));
+                let stale = kept
+                    .services
+                    .iter()
+                    .any(|s| s.verified != count(s.service, s.addr));
                 if stale {
                     let mut new = Member::clone(kept);
                     for s in &mut new.services {
@@ -87,7 +93,10 @@ fn reached(core: &Core) -> Reached {
             continue;
         }
         for (key, value) in core.values(&by) {
-            let Some(node) = key.strip_prefix("p/").and_then(|id| id.parse::<NodeId>().ok()) else {
+            let Some(node) = key
+                .strip_prefix("p/")
+                .and_then(|id| id.parse::<NodeId>().ok())
+            else {
                 continue;
             };
             if node == by {
@@ -152,7 +161,12 @@ fn say(
     match key.split_once('/') {
         None if key == facts::STATE => {
             if let Some(state) = facts::decode::<facts::State>(value) {
-                services.extend(state.services().into_iter().filter(|s| s.0 != Service::Control));
+                services.extend(
+                    state
+                        .services()
+                        .into_iter()
+                        .filter(|s| s.0 != Service::Control),
+                );
                 member.mode = state.mode;
                 member.place = state.place;
                 member.load = state.load;

@@ -1,0 +1,234 @@
+//! Three nodes over real sockets on the loopback.
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use common::{Node, all_roles, dir, found, join, sees, token};
+use futures::future::BoxFuture;
+use mesh::{
+    carry::{CarryError, HandleError, Handler},
+    probe::Probe,
+    records::{Change, Scope},
+    view::{Advert, NodeState, Service},
+};
+use routing::model::{BroadcastId, EpochId, Hlc, NodeId, Role, TenantId};
+
+const S: Duration = Duration::from_secs(1);
+
+struct Echo;
+
+impl Handler for Echo {
+    fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
+        Box::pin(async move {
+            if body.is_empty() {
+                return Err(HandleError("nothing to say".into()));
+            }
+            Ok([from.as_bytes(), &body[..]].concat().into())
+        })
+    }
+}
+
+/// Finds everything but RTMP.
+struct Finds;
+
+impl Probe for Finds {
+    fn probe(
+        &self,
+        _: NodeId,
+        service: Service,
+        _: std::net::SocketAddr,
+    ) -> BoxFuture<'static, bool> {
+        Box::pin(async move { service != Service::Rtmp })
+    }
+}
+
+#[test]
+fn three_nodes_join_agree_and_notice_a_death() {
+    let temp = tempfile::tempdir().unwrap();
+    let setup = tokio::runtime::Runtime::new().unwrap();
+    setup.block_on(async { drop(found(&dir(temp.path(), "a")).await) });
+    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", vec![]);
+    a.until("a founder alone is settled", S, |v| {
+        v.settled && v.members.len() == 1
+    });
+    let for_b = token(&a.mesh, all_roles());
+    setup
+        .block_on(join(&dir(temp.path(), "b"), &for_b, 0))
+        .unwrap();
+    let again = setup
+        .block_on(join(&dir(temp.path(), "b"), &for_b, 0))
+        .unwrap();
+    let taken = setup
+        .block_on(join(&dir(temp.path(), "x"), &for_b, 0))
+        .unwrap_err();
+    assert!(taken.to_string().contains("was used by node b"), "{taken}");
+    let b = Node::start(&dir(temp.path(), "b"), "127.0.0.2:0", vec![]);
+    assert_eq!(again.node, b.id());
+    a.until("A sees B", 3 * S, |v| sees(v, b.id(), true));
+    // B holds the cluster's key and lets C in, but the node that made the token is asked first.
+    let for_c = token(&b.mesh, all_roles());
+    setup
+        .block_on(join(&dir(temp.path(), "c"), &for_c, 0))
+        .unwrap();
+    let c = Node::start(&dir(temp.path(), "c"), "127.0.0.3:0", vec![]);
+    let ids = [a.id(), b.id(), c.id()];
+    for node in [&a, &b, &c] {
+        let took = node.until("all see all", 3 * S, |v| {
+            ids.iter().all(|id| sees(v, *id, true))
+        });
+        println!("converged in {took:?}");
+        node.until("settled", 3 * S, |v| v.settled);
+    }
+
+    let advert = Advert {
+        broadcast: BroadcastId::from_bytes([1; 16]),
+        tenant: TenantId::from_bytes([2; 16]),
+        epoch: EpochId::from_u64(3),
+        claim: (Hlc(4), a.id()),
+        replica_of: None,
+    };
+    a.mesh.advertise(advert);
+    for node in [&b, &c] {
+        let took = node.until("the advert", S / 2, |v| {
+            v.members[&ids[0]].adverts == [advert]
+        });
+        println!("advert in {took:?}");
+    }
+    a.mesh.withdraw(advert.broadcast);
+    a.mesh.publish("colour", Some(Bytes::from_static(b"red")));
+    for node in [&b, &c] {
+        node.until("the value", S / 2, |v| {
+            let member = &v.members[&ids[0]];
+            member.adverts.is_empty() && member.values.get("colour").is_some_and(|v| v == "red")
+        });
+    }
+
+    let state = |service, port| NodeState {
+        services: vec![(service, format!("127.0.0.9:{port}").parse().unwrap())],
+        ..NodeState::default()
+    };
+    a.mesh.set_state(state(Service::Http, 80));
+    b.mesh.set_state(state(Service::Rtmp, 1935));
+    for node in [&a, &b, &c] {
+        node.mesh.set_prober(Arc::new(Finds));
+    }
+    c.until("what was dialled is verified, control too", 10 * S, |v| {
+        let is = |of, service| {
+            let found = v.members[of].services.iter().find(|s| s.service == service);
+            found.map(|s| s.verified)
+        };
+        is(&ids[0], Service::Http) == Some(true)
+            && is(&ids[1], Service::Rtmp) == Some(false)
+            && ids.iter().all(|id| is(id, Service::Control) == Some(true))
+    });
+
+    c.mesh.serve("echo", Arc::new(Echo));
+    let ask = |protocol, body| b.run(b.mesh.request(c.id(), protocol, Bytes::from_static(body)));
+    assert_eq!(
+        ask("echo", b"hi").unwrap(),
+        [&ids[1].as_bytes()[..], b"hi"].concat()
+    );
+    let refused = CarryError::Refused {
+        node: c.id(),
+        why: "nothing to say".into(),
+    };
+    assert_eq!(ask("echo", b"").unwrap_err(), refused);
+    assert!(matches!(
+        ask("else", b"x").unwrap_err(),
+        CarryError::Unknown { .. }
+    ));
+    assert!(
+        c.mesh
+            .peer_gate()
+            .who(ids[1])
+            .unwrap()
+            .roles
+            .has(Role::Gateway)
+    );
+    assert_eq!(c.mesh.peer_gate().who(NodeId::from_bytes([9; 32])), None);
+
+    let tenant = TenantId::from_bytes([7; 16]);
+    let change = Change::TokenCreated {
+        token: mesh::records::TokenId::from_bytes([8; 16]),
+        tenant,
+        hash: [9; 32],
+        name: "ci".into(),
+        expires: None,
+    };
+    drop((tenant, change, Scope::Mesh));
+
+    let path = a.kill();
+    for node in [&b, &c] {
+        let took = node.until("A's death", 3 * S, |v| sees(v, ids[0], false));
+        println!("death known in {took:?}");
+    }
+    let before = b.mesh.view().borrow().members[&ids[0]].incarnation;
+    let a = Node::start(&path, "127.0.0.1:0", vec![]);
+    for node in [&b, &c] {
+        node.until("A's return", 8 * S, |v| {
+            v.members
+                .get(&ids[0])
+                .is_some_and(|m| m.alive && m.incarnation > before)
+        });
+    }
+    let paths = [a.stop(), b.stop(), c.stop()];
+    let nodes = paths.map(|path| Node::start(&path, "127.0.0.4:0", vec![]));
+    for node in &nodes {
+        assert_eq!(
+            node.mesh.records().config().nodes().count(),
+            3,
+            "records are kept"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_join_is_told_why() {
+    let temp = tempfile::tempdir().unwrap();
+    let setup = tokio::runtime::Runtime::new().unwrap();
+    for name in ["a", "other"] {
+        setup.block_on(async { drop(found(&dir(temp.path(), name)).await) });
+    }
+    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", vec![]);
+    let other = Node::start(&dir(temp.path(), "other"), "127.0.0.1:0", vec![]);
+    let good = token(&a.mesh, [Role::Edge].into_iter().collect());
+    let clock = setup
+        .block_on(join(&dir(temp.path(), "late"), &good, -7_200_000))
+        .unwrap_err();
+    assert!(
+        clock.to_string().contains("7200 s behind") || clock.to_string().contains("7199 s behind"),
+        "{clock}"
+    );
+    let path = dir(temp.path(), "b");
+    let joined = setup
+        .block_on(join(&path, &good, 0))
+        .expect("a failed join has not burned the token");
+    assert!(joined.roles.has(Role::Edge) && !joined.roles.has(Role::Gateway));
+    let key = mesh::identity::DataDir::open(&path)
+        .unwrap()
+        .cluster_key()
+        .unwrap();
+    assert!(key.is_none(), "only gateways get the cluster's key");
+    let elsewhere = token(&other.mesh, all_roles());
+    let mixed = setup.block_on(join(&path, &elsewhere, 0)).unwrap_err();
+    assert!(mixed.to_string().contains("belongs to mesh"), "{mixed}");
+    other.kill();
+    let gone = setup
+        .block_on(join(&dir(temp.path(), "c"), &elsewhere, 0))
+        .unwrap_err();
+    assert!(
+        gone.to_string().contains("the token is still good"),
+        "{gone}"
+    );
+    // B and a node of another mesh at one address: B refuses it and goes on.
+    let other = Node::start(
+        &dir(temp.path(), "other"),
+        "127.0.0.1:0",
+        vec![a.mesh.control_addr()],
+    );
+    let b = Node::start(&path, "127.0.0.1:0", vec![other.mesh.control_addr()]);
+    b.until("B finds A by itself", 5 * S, |v| sees(v, a.id(), true));
+    assert_eq!(other.mesh.view().borrow().members.len(), 1);
+    assert_eq!(a.mesh.view().borrow().members.len(), 2);
+}
