@@ -8,11 +8,14 @@ use common::{Node, all_roles, dir, found, join, sees, token};
 use futures::future::BoxFuture;
 use mesh::{
     carry::{CarryError, HandleError, Handler},
+    config::Config,
     probe::Probe,
-    records::{Ack, Change, Scope},
+    records::{Ack, Scope, changes},
     view::{Advert, NodeState, Service},
 };
-use routing::model::{BroadcastId, Clock as _, EpochId, Hlc, NodeId, Role, TenantId};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use routing::model::{BroadcastId, Clock as _, EpochId, Hlc, NodeId, Role, TenantId, Verb};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,12 @@ impl Probe for Finds {
 fn three_nodes_join_agree_and_notice_a_death() {
     let temp = tempfile::tempdir().unwrap();
     let setup = tokio::runtime::Runtime::new().unwrap();
-    setup.block_on(async { drop(found(&dir(temp.path(), "a")).await) });
+    let (root, cluster, cluster_key) = setup.block_on(async {
+        let dir = found(&dir(temp.path(), "a")).await;
+        let cluster = dir.cluster().unwrap().unwrap();
+        let keys = (dir.root_key().unwrap(), dir.cluster_key().unwrap());
+        (keys.0.unwrap(), cluster, keys.1.unwrap())
+    });
     let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", vec![]);
     a.until("a founder alone is settled", S, |v| {
         v.settled && v.members.len() == 1
@@ -148,20 +156,42 @@ fn three_nodes_join_agree_and_notice_a_death() {
     );
     assert_eq!(c.mesh.peer_gate().who(NodeId::from_bytes([9; 32])), None);
 
-    let change = Change::TenantNamed {
-        tenant: TenantId::from_bytes([7; 16]),
-        name: "a record".into(),
-    };
-    let before = c.mesh.records().config().version();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let verbs = Verb::ALL.iter().copied().collect();
+    let name = ("acme".parse().unwrap(), "Acme".to_owned());
     let clock = common::Time::new(0);
-    let written = b.run(b.mesh.records().write(Scope::Mesh, vec![change], None)).unwrap();
-    assert_eq!(written.ack, Ack::Replicated);
-    let mut config = c.mesh.records().watch();
-    c.run(async {
-        let arrived = config.wait_for(|config| config.version() > before);
-        tokio::time::timeout(S, arrived).await.expect("within a second").unwrap();
+    let entitled = [(cluster, &cluster_key, verbs)];
+    let tenant = changes::create_tenant(&root, name, &entitled, clock.unix(), &mut rng).unwrap();
+    let agreed = |node: &Node, is: &dyn Fn(&Config) -> bool| {
+        let mut config = node.mesh.records().watch();
+        let waited = async {
+            tokio::time::timeout(S, config.wait_for(|c| is(c)))
+                .await
+                .is_ok()
+        };
+        assert!(node.run(waited), "within a second");
+    };
+    let write = |node: &Node, scope, changes| {
+        let written = node.run(node.mesh.records().write(scope, changes, None));
+        assert_eq!(written.unwrap().ack, Ack::Replicated);
+    };
+    write(&a, Scope::Mesh, tenant.changes);
+    agreed(&b, &|config| config.has_scope(tenant.tenant));
+    let epoch = b.mesh.records().epoch().unwrap();
+    let stream = changes::create_stream(epoch, tenant.tenant, ("News".into(), None), &mut rng);
+    let clock = common::Time::new(0);
+    write(&b, Scope::Tenant(tenant.tenant), stream.changes);
+    agreed(&c, &|config| {
+        config.key_by_hash(stream.text.hash()).is_some()
     });
     println!("record in {:?}", clock.uptime().0);
+    let config = c.mesh.records().config();
+    let (_, key) = config.key_by_hash(stream.text.hash()).unwrap();
+    let text = c.mesh.records().reveal(key).unwrap();
+    assert_eq!(
+        text, stream.text,
+        "a gateway got the epoch secret when it joined"
+    );
 
     let path = a.kill();
     for node in [&b, &c] {
@@ -185,6 +215,8 @@ fn three_nodes_join_agree_and_notice_a_death() {
             3,
             "records are kept"
         );
+        let config = node.mesh.records().config();
+        assert!(config.key_by_hash(stream.text.hash()).is_some());
     }
 }
 
@@ -235,5 +267,7 @@ fn what_cannot_join_is_told_why() {
     let b = Node::start(&path, "127.0.0.1:0", vec![other.mesh.control_addr()]);
     b.until("B finds A by itself", 5 * S, |v| sees(v, a.id(), true));
     assert_eq!(other.mesh.view().borrow().members.len(), 1);
-    a.until("A finds B", S, |v| sees(v, b.id(), true) && v.members.len() == 2);
+    a.until("A finds B", S, |v| {
+        sees(v, b.id(), true) && v.members.len() == 2
+    });
 }

@@ -174,7 +174,12 @@ impl Node {
     }
 
     /// Waits until the view is as asked, and says how long that took.
-    pub(crate) fn until(&self, what: &str, within: Duration, is: impl Fn(&View) -> bool) -> Duration {
+    pub(crate) fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        is: impl Fn(&View) -> bool,
+    ) -> Duration {
         let mut view = self.mesh.view();
         let clock = Time::new(0);
         let waited = self.run(async {
