@@ -103,6 +103,7 @@ impl World {
             not_before: from,
             expires: from.plus(NodeGrant::LASTS),
             consent: node.consent(&mesh, self.cluster),
+            token: None,
         };
         Change::Node(grant.issue(&self.key).unwrap())
     }

@@ -198,6 +198,7 @@ fn a_node_of_a_cluster_that_is_not_entitled_gets_nothing_and_writes_nothing() {
         not_before: UnixMillis(START.0 + 1),
         expires: START.plus(crate::authority::NodeGrant::LASTS),
         consent: node.consent(&mesh, cluster),
+        token: None,
     };
     let theirs = Change::Node(theirs.issue(&key).unwrap());
     net.run(2);
@@ -281,4 +282,25 @@ fn founding_makes_a_mesh_and_names_are_claims() {
     };
     net.write(0, Scope::Mesh, vec![gone]).unwrap();
     assert!(net.config(0).token(hash).is_none());
+}
+
+/// The cost of a snapshot must not grow with the square of what there is.
+#[test]
+fn two_thousand_streams_load_and_each_further_one_touches_little() {
+    let mut net = Net::new(1, 13);
+    for n in 0..2_000 {
+        net.stream(0, &format!("{n}"));
+    }
+    let before = net.config(0);
+    let stream = net.stream(0, "one more");
+    let after = net.config(0);
+    assert!(before.stream(stream).is_none() && after.stream(stream).is_some());
+    assert_eq!(after.streams(net.world.tenant).count(), 2_001);
+    assert_eq!(
+        before.streams.parts_apart(&after.streams),
+        1,
+        "all but one part are shared"
+    );
+    net.restart(0);
+    assert_eq!(net.config(0).streams(net.world.tenant).count(), 2_001);
 }

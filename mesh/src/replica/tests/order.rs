@@ -96,7 +96,7 @@ fn believe(replica: &mut Replica) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 16, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_twice_or_in_parts_gives_one_state(seed in 0u64..1_000_000) {
