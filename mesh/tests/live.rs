@@ -1,4 +1,5 @@
 //! Three nodes over real sockets on the loopback.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 mod common;
 
 use std::{sync::Arc, time::Duration};

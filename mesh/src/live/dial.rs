@@ -90,7 +90,7 @@ mod tests {
         let (me, peer) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
         let known = Known::from([(peer, vec!["192.0.2.1:1".parse().unwrap()])]);
         let mut dials = Dials::default();
-        let mut count = |dials: &mut Dials, from: u64, to: u64, linked: bool| {
+        let count = |dials: &mut Dials, from: u64, to: u64, linked: bool| {
             (from..to)
                 .filter(|ms| {
                     let now = Uptime::from_millis(*ms);

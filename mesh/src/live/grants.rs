@@ -36,10 +36,11 @@ pub(crate) fn save(
     dir.write(GRANTS, &minicbor::to_vec(&grants).unwrap_or_default())
 }
 
+/// A cluster's grant and a node's by it.
+pub(crate) type Pair = (Signed<ClusterGrant>, Signed<NodeGrant>);
+
 /// Reads them; `None` when they are not there or damaged.
-pub(crate) fn load(
-    dir: &DataDir,
-) -> Result<Option<(Signed<ClusterGrant>, Signed<NodeGrant>)>, DataDirError> {
+pub(crate) fn load(dir: &DataDir) -> Result<Option<Pair>, DataDirError> {
     let bytes = dir.read(GRANTS)?;
     let grants: Option<Grants> = bytes.and_then(|b| minicbor::decode(&b).ok());
     Ok(grants.map(|g| (g.cluster, g.node)))

@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use routing::model::{Clock, MeshId, NodeId, UnixMillis};
 use tokio::sync::mpsc;
 
-use super::{driver::Input, grants, hello::Hello};
+use super::{
+    driver::Input,
+    grants::{self, Pair as Grants},
+    hello::Hello,
+};
 use crate::{
-    authority::{ClusterGrant, NodeGrant, Signed},
+    authority::{NodeGrant, Signed},
     identity::DataDir,
     records::Records,
 };
-
-type Grants = (Signed<ClusterGrant>, Signed<NodeGrant>);
 
 struct Held {
     grants: Grants,

@@ -8,12 +8,11 @@ use std::{
 use bytes::Bytes;
 use routing::model::{NodeId, Roles};
 
-use super::driver::is_alive;
 use crate::{
     config::Config,
     facts,
     gate::Shown,
-    member::Core,
+    member::{Core, Life},
     probe,
     view::{Advert, Member, Service, ServiceAddr, View},
 };
@@ -34,7 +33,7 @@ pub(crate) fn view(
     let reached = reached(core);
     let living: BTreeSet<_> = core
         .nodes()
-        .filter(|n| core.life(n).is_some_and(|(life, ..)| is_alive(life)))
+        .filter(|n| core.life(n).is_some_and(|(life, ..)| life == Life::Alive))
         .collect();
     let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
     let mut members = BTreeMap::new();
@@ -89,7 +88,7 @@ pub(crate) fn view(
 fn reached(core: &Core) -> Reached {
     let mut all = Reached::new();
     for by in core.nodes() {
-        if !core.life(&by).is_some_and(|(life, ..)| is_alive(life)) {
+        if !core.life(&by).is_some_and(|(life, ..)| life == Life::Alive) {
             continue;
         }
         for (key, value) in core.values(&by) {
@@ -123,7 +122,7 @@ fn member(
     let cluster = node.map(|n| n.cluster).or(standing.map(|s| s.cluster))?;
     let mut member = Member {
         id,
-        alive: is_alive(life),
+        alive: life == Life::Alive,
         incarnation,
         since,
         name: node.map_or_else(|| id.label(), |n| n.name.clone()),

@@ -1,4 +1,5 @@
 //! Nodes on the loopback, each in a runtime of its own, so that one can be killed without a word.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 use std::{
     future::Future,
     net::SocketAddr,
