@@ -11,6 +11,13 @@
 //! | [`replica`] | replication between nodes, without I/O |
 //! | [`store`] | where records rest |
 //! | [`seal`] | what only gateways may read back |
+//! | [`member`] | who lives, and what each node says of itself, without I/O |
+//! | [`live`] | the running whole: [`Mesh`] over control links (libp2p, QUIC) |
+//! | [`view`] | what is believed of the mesh now, as a snapshot |
+//! | [`join`] | founding a mesh, tokens, joining, renewal of grants |
+//! | [`carry`] | requests to a node by the name of a protocol |
+//! | [`gate`] | who a key is, for links that others make |
+//! | [`probe`] | dial-back: which addresses count |
 //!
 //! # What holds of records
 //! A record r has a scope, an author a (a node's key), a number n, the hash of its predecessor, a stamp t, and
@@ -87,12 +94,23 @@
 //! # }
 //! ```
 pub mod authority;
+pub mod carry;
 pub mod config;
+mod facts;
+pub mod gate;
 pub mod identity;
+pub mod join;
+mod link;
+pub mod live;
+pub mod member;
+pub mod probe;
 pub mod records;
 pub mod replica;
 pub mod seal;
 pub mod state;
 pub mod store;
+pub mod view;
 #[cfg(test)]
 mod world;
+
+pub use live::{Mesh, MeshOptions, StartError};
