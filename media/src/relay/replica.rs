@@ -145,6 +145,10 @@ impl Driver {
         };
         driver.look_at_sources();
         loop {
+            if !driver.relay.broadcasts.keep(&driver.replica.broadcast) {
+                driver.relay.displace(driver.id, &driver.replica);
+                break;
+            }
             changes.borrow_and_update();
             let calm = driver.settle();
             let pause = driver.pause(calm);
