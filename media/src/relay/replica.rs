@@ -257,8 +257,7 @@ impl Driver {
         }
         intake.settle(|key| self.holes.is_lost(key));
         if !self.replica.broadcast.backfilled() && self.holes.backfilled() && !intake.is_filling() {
-            let known = self.local || self.follow.source().is_some();
-            self.replica.broadcast.set_backfilled(known);
+            self.replica.broadcast.set_backfilled(true);
         }
     }
 

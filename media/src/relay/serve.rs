@@ -22,7 +22,7 @@ use super::{
     streams::{StreamError, read_message, write_frame, write_group_end, write_message},
     wire::{
         Accepted, Announce, End, Fetch, GroupHead, MAX_HOPS, MAX_TRACKS, MAX_TRY, Path, Reason,
-        Refused, Reply, Request, Resume, Span, Subscribe,
+        Refused, Reply, Request, Resume, Subscribe,
     },
 };
 use crate::live::{Broadcast, EpochLine, Group, GroupSeq, Phase, TrackId};
