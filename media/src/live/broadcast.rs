@@ -472,6 +472,16 @@ impl Broadcasts {
         )
     }
 
+    /// Puts a broadcast back that was removed while somebody still watches it, so that the next publisher feeds those
+    /// too. False where another one took its place.
+    pub fn keep(&self, broadcast: &Arc<Broadcast>) -> bool {
+        let mut table = self.lock();
+        let kept = table
+            .entry(broadcast.id())
+            .or_insert_with(|| Arc::clone(broadcast));
+        Arc::ptr_eq(kept, broadcast)
+    }
+
     /// Forgets it. Who holds a handle keeps what is there.
     pub fn remove(&self, id: BroadcastId) -> Option<Arc<Broadcast>> {
         self.lock().remove(&id)

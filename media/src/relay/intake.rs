@@ -379,7 +379,10 @@ impl Feed {
     fn heard(&self, now: Uptime) {
         let mut state = self.intake.state();
         let lines = state.lines.get_mut(&self.key.0);
-        if let Some(line) = lines.and_then(|l| l.get_mut(self.key.1.index())) {
+        // What is fetched back says nothing of whether the source lives.
+        if let Some(line) = lines.and_then(|l| l.get_mut(self.key.1.index()))
+            && self.key.2 >= line.live
+        {
             line.heard = Some(now);
         }
     }

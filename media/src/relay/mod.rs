@@ -24,7 +24,7 @@
 //! | `holes` | whom to ask for what is missing; no I/O, no clock |
 //! | `intake` | groups put together from any number of streams, each frame once |
 //! | `replica` | the task that drives these for one broadcast |
-//! | `fetch`, `serve` | the asking and the answering side on QUIC streams |
+//! | `fetch`, `serve`, `announce` | the asking and the answering side on QUIC streams, and what is said of an epoch |
 //! | `links`, `tls`, `streams` | connections by node, keys, bytes |
 //!
 //! # Invariants
@@ -32,6 +32,7 @@
 //!   comes to include it.
 //! - An epoch's bytes are the same whatever sources they came from; a source that gives others is left.
 //! - A slow subscriber holds up nobody: groups are streams of their own, and its oldest are reset.
+mod announce;
 mod fetch;
 mod follow;
 mod holes;
@@ -287,11 +288,24 @@ impl Relay {
         if replicas.get(&id).is_some_and(|replica| replica.is_held()) {
             return false;
         }
-        replicas.remove(&id);
-        if !self.is_origin(id) {
+        let gone = replicas.remove(&id);
+        let held = self.broadcasts.get(id);
+        // Another one may have taken its place; one that is published here is its publisher's to remove.
+        let ours = gone
+            .zip(held)
+            .is_some_and(|(gone, held)| Arc::ptr_eq(&gone.broadcast, &held));
+        if ours && !self.is_origin(id) {
             self.broadcasts.remove(id);
         }
         true
+    }
+
+    /// A replica whose broadcast lost its place to another one: whoever asks from now on gets that.
+    fn displace(&self, id: BroadcastId, displaced: &Arc<Replica>) {
+        let mut replicas = self.replicas();
+        if replicas.get(&id).is_some_and(|r| Arc::ptr_eq(r, displaced)) {
+            replicas.remove(&id);
+        }
     }
 
     fn expect_groups(&self, inbox: Inbox) -> u64 {

@@ -145,6 +145,10 @@ impl Driver {
         };
         driver.look_at_sources();
         loop {
+            if !driver.relay.broadcasts.keep(&driver.replica.broadcast) {
+                driver.relay.displace(driver.id, &driver.replica);
+                break;
+            }
             changes.borrow_and_update();
             let calm = driver.settle();
             let pause = driver.pause(calm);
@@ -253,8 +257,7 @@ impl Driver {
         }
         intake.settle(|key| self.holes.is_lost(key));
         if !self.replica.broadcast.backfilled() && self.holes.backfilled() && !intake.is_filling() {
-            let known = self.local || self.follow.source().is_some();
-            self.replica.broadcast.set_backfilled(known);
+            self.replica.broadcast.set_backfilled(true);
         }
     }
 

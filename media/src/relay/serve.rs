@@ -16,15 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Relay,
+    announce::{predecessors, spans, starts},
     intake::{Intake, position},
     replica::Hold,
     streams::{StreamError, read_message, write_frame, write_group_end, write_message},
     wire::{
         Accepted, Announce, End, Fetch, GroupHead, MAX_HOPS, MAX_TRACKS, MAX_TRY, Path, Reason,
-        Refused, Reply, Request, Resume, Span, Subscribe,
+        Refused, Reply, Request, Resume, Subscribe,
     },
 };
-use crate::live::{Broadcast, Epoch, EpochLine, Group, GroupSeq, Phase, TrackId};
+use crate::live::{Broadcast, EpochLine, Group, GroupSeq, Phase, TrackId};
 
 /// A request must be complete within this.
 const REQUEST: Duration = Duration::from_secs(3);
@@ -32,8 +33,6 @@ const REQUEST: Duration = Duration::from_secs(3);
 const GROUPS: usize = 64;
 /// Entitlement is asked for again this often, and whenever the relay is told to.
 const RECHECK: Duration = Duration::from_secs(1);
-/// What a new replica fetches back: six target durations (RFC 8216bis 4.4.3.1).
-const BACK: i64 = 6 * 4;
 /// Why a stream was reset: the group is too old for this subscriber, or its frames end early here.
 const RESET: VarInt = VarInt::from_u32(2);
 /// How much later a picture must have begun to go before sound: sound is small, and its absence is noticed first.
@@ -446,70 +445,4 @@ async fn pump(send: &mut SendStream, number: u64, group: &Arc<Group>) -> Result<
         return Err(StreamError::Gone);
     }
     write_group_end(send).await
-}
-
-/// Whether an epoch can be announced to a newcomer: it waits for the keyframe that it would start at.
-fn starts(line: &EpochLine) -> bool {
-    let first = line.epoch().tracks.first();
-    line.ended() || first.is_some_and(|first| line.latest_independent(first.id).is_some())
-}
-
-/// The ended epochs that a playlist of `current` may still list, oldest first.
-fn predecessors(broadcast: &Broadcast, current: &EpochLine) -> Vec<Arc<EpochLine>> {
-    let mut chain: Vec<Arc<EpochLine>> = Vec::new();
-    let mut epoch = Arc::clone(current.epoch());
-    while let Some(before) = epoch
-        .follows
-        .as_ref()
-        .and_then(|follows| broadcast.epoch(follows.epoch))
-        .filter(|line| line.ended() && chain.len() < MAX_TRACKS)
-    {
-        epoch = Arc::clone(before.epoch());
-        chain.insert(0, before);
-    }
-    chain
-}
-
-/// By track: where a subscription starts and how far back a fetch would go.
-fn spans(line: &EpochLine, resume: Option<&Resume>, current: bool, whole: bool) -> Vec<Span> {
-    let epoch = line.epoch();
-    let millis = |track: TrackId, group: &Group| {
-        let scale = epoch.track(track).map_or(1, |t| i64::from(t.timescale));
-        group.header().stamp.base_decode_time.saturating_mul(1000) / scale
-    };
-    let first = epoch.tracks.first().map(|track| track.id);
-    let key = first.and_then(|track| line.latest_independent(track));
-    let start = first
-        .zip(key)
-        .map(|(track, key)| (key.header().seq, millis(track, &key)));
-    let span = |track: &crate::live::Track| {
-        let groups = line.groups(track.id);
-        let after = groups.last().map_or(GroupSeq(0), |g| g.header().seq.next());
-        // The last group that begins by then has the frames of that time.
-        let at = |time: i64| {
-            let earlier = groups.iter().rev().find(|g| millis(track.id, g) <= time);
-            let group = earlier.or(groups.first());
-            group.map_or(GroupSeq(0), |g| g.header().seq)
-        };
-        let live = match (resume.and_then(|r| r.next.get(track.id.index())), start) {
-            (Some(next), _) => *next,
-            (None, _) if whole => GroupSeq(0),
-            (None, _) if !current => after,
-            (None, Some((seq, _))) if Some(track.id) == first => seq,
-            (None, Some((_, time))) => at(time),
-            (None, None) => GroupSeq(0),
-        };
-        let back = start.map_or(live, |(_, time)| {
-            at(time - (BACK + target_seconds()).saturating_mul(1000))
-        });
-        Span {
-            back: back.min(live),
-            live,
-        }
-    };
-    epoch.tracks.iter().map(span).collect()
-}
-
-fn target_seconds() -> i64 {
-    i64::try_from(Epoch::SEGMENT_MAX.as_secs()).unwrap_or(4)
 }

@@ -177,6 +177,29 @@ async fn a_publisher_who_moves_here_makes_this_node_the_origin_and_back() {
 }
 
 #[tokio::test]
+async fn a_publisher_who_comes_back_after_its_broadcast_was_forgotten_feeds_the_same_viewers() {
+    let world = World::new();
+    let a = Node::start(&world, 1);
+    let mut first = a.publish(1, 1);
+    first.push_many(5);
+    let lease = a.relay.lease(BROADCAST).await.unwrap();
+    first.end();
+    a.broadcasts.remove(BROADCAST);
+    // Anything that changes makes the relay look.
+    world.forget(&a);
+    let back = async {
+        while a.broadcasts.get(BROADCAST).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), back)
+        .await
+        .unwrap();
+    let second = a.publish(2, 2);
+    assert!(std::sync::Arc::ptr_eq(lease.broadcast(), &second.broadcast));
+}
+
+#[tokio::test]
 async fn a_hop_adds_little() {
     let world = World::new();
     let (a, b) = (Node::start(&world, 1), Node::start(&world, 2));

@@ -1,4 +1,6 @@
-//! Several nodes in one process, over real QUIC on the loopback.
+//! The machines in simulated time, the parsers under any bytes, and several nodes in one process over real QUIC.
+mod core;
 mod follows;
 mod tree;
+mod wire;
 mod world;

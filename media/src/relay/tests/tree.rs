@@ -185,3 +185,23 @@ async fn a_full_node_sends_newcomers_to_its_replicas_and_so_a_tree_grows() {
     assert_eq!(nodes[0].relay.subscribers(BROADCAST), 2);
     assert!(depths.values().all(|depth| *depth <= 4), "{depths:?}");
 }
+
+#[tokio::test]
+async fn garbage_on_any_stream_harms_nobody() {
+    let world = World::new();
+    let nodes = [1, 2, 3].map(|seed| Node::start(&world, seed));
+    let [a, b, c] = &nodes;
+    let mut origin = a.publish(1, 1);
+    origin.push_many(5);
+    let lease = b.relay.lease(BROADCAST).await.unwrap();
+    let rude = c.relay.connect(a.id, &[a.address()]).await.unwrap();
+    for n in 0..200_u8 {
+        let (mut send, _recv) = rude.open_bi().await.unwrap();
+        send.write_all(&[n.wrapping_mul(37); 40]).await.unwrap();
+        let mut send = rude.open_uni().await.unwrap();
+        send.write_all(&[0, 0, 0, n, n, n, 255]).await.unwrap();
+    }
+    origin.push_many(GROUP);
+    let line = origin.end();
+    until(lease.broadcast(), "all is there", |c| has_all(c, &line)).await;
+}
