@@ -113,23 +113,20 @@ impl Origin {
             TrackKind::Audio => &mut self.audio,
             TrackKind::Data => return,
         };
-        if line.config.as_ref() == Some(&config) {
-            return;
-        }
         let kind = config.summary.kind;
-        if let Some(open) = &mut self.open
-            && open.has(kind)
-        {
-            if kind == TrackKind::Video {
-                open.reconfigure(&config);
-            } else {
-                self.reopen();
-            }
+        let before = line.config.as_ref();
+        // The same again with other words about it, such as a bit rate that metadata told since, changes no stream.
+        let same = before
+            .is_some_and(|b| (&b.data, b.frame_samples) == (&config.data, config.frame_samples));
+        let first = before.is_none();
+        match &mut self.open {
+            Some(open) if kind == TrackKind::Video => open.reconfigure(&config),
+            Some(open) if open.has(kind) && !same => self.reopen(),
+            // What is held needs the configuration before.
+            None if !same && !first => self.reopen(),
+            _ => {}
         }
-        match kind {
-            TrackKind::Video => self.video.config = Some(config),
-            _ => self.audio.config = Some(config),
-        }
+        self.line_mut(kind).config = Some(config);
     }
 
     /// A packet that arrived at `at`.

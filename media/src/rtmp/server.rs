@@ -36,6 +36,11 @@ const ASK: Duration = Duration::from_secs(5);
 const SEND: Duration = Duration::from_secs(10);
 /// How long an ended broadcast stays readable for those who are behind, and followable for a publisher that comes back.
 const LINGER: Duration = Duration::from_secs(60);
+/// A publisher that is silent for so long gives way to another one of the same stream that waits at this node: an
+/// encoder that lost its connection comes back on a new one, long before the old one is idle enough to be closed.
+const GIVE_WAY: Duration = Duration::from_secs(5);
+/// How often a silent publisher looks for one that waits.
+const LOOK: Duration = Duration::from_secs(1);
 /// What is read at once.
 const READ: usize = 32 << 10;
 
@@ -146,6 +151,13 @@ impl Server {
             .values()
             .filter(|(info, _)| info.publish.broadcast == broadcast);
         of.map(|(_, stop)| stop.cancel()).count() > 0
+    }
+
+    /// Whether another connection publishes this broadcast too.
+    fn others(&self, id: u64, broadcast: BroadcastId) -> bool {
+        let sessions = self.lock();
+        let mut others = sessions.iter().filter(|(other, _)| **other != id);
+        others.any(|(_, (info, _))| info.publish.broadcast == broadcast)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (SessionInfo, CancellationToken)>> {
@@ -282,13 +294,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             if self.session.is_closed() {
                 return Ok(());
             }
-            let wait = self.session.deadline().since(self.options().clock.uptime());
+            let wait = self.wait();
             tokio::select! {
                 read = self.io.read(&mut buffer) => match read? {
                     0 => return Ok(()),
                     n => self.session.receive(&buffer[..n]),
                 },
-                () = sleep(wait) => self.session.check_time(self.options().clock.uptime())?,
+                () = sleep(wait) => self.check_time()?,
                 live = standing(self.publication.as_mut()) => self.set_live(live),
                 () = self.stop.cancelled() => {
                     self.session.refuse(
@@ -298,6 +310,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 }
             }
         }
+    }
+
+    /// How long nothing has to be done unless something happens.
+    fn wait(&self) -> Duration {
+        let now = self.options().clock.uptime();
+        let wait = self.session.deadline().since(now);
+        if self.publication.is_none() {
+            return wait;
+        }
+        let silent = now.since(self.session.last_message());
+        wait.min(GIVE_WAY.saturating_sub(silent).max(LOOK))
+    }
+
+    fn check_time(&self) -> Result<(), ProtocolError> {
+        let now = self.options().clock.uptime();
+        self.session.check_time(now)?;
+        let silent = now.since(self.session.last_message()) >= GIVE_WAY;
+        if let Some(publication) = &self.publication
+            && silent
+            && self.server.others(self.id, publication.publish.broadcast)
+        {
+            return Err(ProtocolError::Timeout(
+                "no message for 5 s while another publisher of the stream waits",
+            ));
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), ConnectionError> {

@@ -137,6 +137,12 @@ impl Session {
         }))
     }
 
+    /// When the last whole message came.
+    #[must_use]
+    pub const fn last_message(&self) -> Uptime {
+        self.last_message
+    }
+
     /// Whether the publication ended or was refused: send the output, then close.
     #[must_use]
     pub fn is_closed(&self) -> bool {

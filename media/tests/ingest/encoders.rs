@@ -1,15 +1,16 @@
 //! ffmpeg as publisher, and the crate's own publishing client.
-use std::process::Stdio;
+use std::{process::Stdio, sync::Arc};
 
 use media::{
     flv,
     live::Cut,
     rtmp::{Limits, PublishError, Publisher, Target},
 };
-use routing::model::{StreamKey, TrackDetail};
+use routing::model::{Clock, StreamKey, TrackDetail};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
-use super::house::{BROADCAST, House, KEY, Line};
+use super::house::{BROADCAST, House, KEY, Line, RealClock};
 
 async fn ffmpeg(args: &str, url: &str) -> (bool, String) {
     let output = Command::new("ffmpeg")
@@ -234,5 +235,28 @@ async fn a_second_publisher_stands_by_and_follows_the_first() {
     for (track, last) in after.tracks.iter().zip(&follows.last) {
         assert_eq!(track.first_segment, last.segment + 1);
     }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_publisher_gives_way_to_the_one_that_came_back() {
+    let house = House::open(Limits::default()).await;
+    let tags = clip().await;
+    let mut lost = Publisher::connect(&target(&house, KEY), 1).await.unwrap();
+    for tag in &tags {
+        lost.send(tag).await.unwrap();
+    }
+    let mut board = house.board.0.subscribe();
+    board.wait_for(|all| all.len() == 1).await.unwrap();
+    let mut back = Publisher::connect(&target(&house, KEY), 2).await.unwrap();
+    let clock: Arc<dyn Clock> = RealClock::start();
+    let (stop, looped) = (CancellationToken::new(), flv::Looped::new(tags).unwrap());
+    tokio::select! {
+        sent = back.send_paced(looped, &clock, &stop) => panic!("it ends by itself: {sent:?}"),
+        seen = board.wait_for(|all| matches!(all.as_slice(), [Some(_), None, Some(_)])) => drop(seen.unwrap()),
+    }
+    assert_eq!(house.server.sessions().len(), 1);
+    drop(lost);
+    back.finish().await.unwrap();
     house.close().await;
 }

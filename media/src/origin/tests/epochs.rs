@@ -177,11 +177,18 @@ fn another_audio_configuration_opens_an_epoch() {
     let packets = encoder.packets();
     let (first, second) = packets.split_at(packets.len() / 2);
     feed(&mut origin, first.iter().cloned());
-    origin.configure(audio((44_100, 1024)));
+    let mut told = audio(encoder.audio);
+    told.summary.bitrate = routing::model::BitsPerSecond(128_000);
+    origin.configure(told);
+    assert!(!collect(&mut origin)[0].ended, "the same in other words");
+    let mut changed = audio((44_100, 1024));
+    changed.data = bytes::Bytes::from_static(&[0x12, 0x08]);
+    origin.configure(changed);
     feed(&mut origin, second.iter().cloned());
+    assert_eq!(origin.poll(), Some(Output::End));
     let epochs = collect(&mut origin);
-    assert_eq!(epochs.len(), 2);
-    assert_eq!(epochs[1].audio().track.timescale, 44_100);
+    assert_eq!(epochs.len(), 1);
+    assert_eq!(epochs[0].audio().track.timescale, 44_100);
 }
 
 #[test]
