@@ -147,8 +147,6 @@ pub struct ViewerEndpoint {
 pub struct ContentFacts {
     /// The playback id as asked.
     pub content_id: String,
-    /// The stream's broadcast.
-    pub broadcast: Option<BroadcastId>,
     /// The stream's name.
     pub title: Option<String>,
     /// Its description.

@@ -55,12 +55,6 @@ pub struct Why {
 /// `from` may be shorter than a viewer's prefix; a longer one is cut to it ([`Prefix::of_viewer`]).
 #[must_use]
 pub fn answer(query: &Query, from: &Prefix, zone: &Zone) -> Answer {
-    let viewer = Prefix::of_viewer(from.base());
-    let spread = if from.len() < viewer.len() {
-        *from
-    } else {
-        viewer
-    };
     let mut answer = Answer {
         rcode: ResponseCode::NoError,
         answers: Vec::new(),
@@ -70,7 +64,7 @@ pub fn answer(query: &Query, from: &Prefix, zone: &Zone) -> Answer {
         why: Why {
             meaning: names::read(&query.name, zone),
             located: Located::default(),
-            spread,
+            spread: viewer(from),
             planned: None,
         },
     };
@@ -86,6 +80,16 @@ pub fn answer(query: &Query, from: &Prefix, zone: &Zone) -> Answer {
         answer.authority.push(zone.soa.clone());
     }
     answer
+}
+
+/// `from`, no longer than what may be kept of a viewer's address.
+pub(crate) fn viewer(from: &Prefix) -> Prefix {
+    let viewer = Prefix::of_viewer(from.base());
+    if from.len() < viewer.len() {
+        *from
+    } else {
+        viewer
+    }
 }
 
 impl Answer {

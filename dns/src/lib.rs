@@ -4,7 +4,7 @@
 //! - [`Zone`] of [`ZoneFacts`]: an immutable snapshot of BASE's names, nodes and places, made anew by `node` with each view.
 //! - names: what a name stands for (a pool of nodes, one node, a name server, nothing).
 //! - [`answer()`]: question and asker's prefix in, records and scope out; decides through [`routing::rank`].
-//! - [`explain()`]: the same call, in words and numbers.
+//! - [`explain()`]: the same call, in words and numbers. [`Zone::judge`]: the same judgement for one stream.
 //! - [`wire`]: packet in, packet out: EDNS, client subnet, errors, truncation. Pure.
 //! - [`Server`]: UDP and TCP sockets around it.
 //! - [`mmdb`]: places from a MaxMind-format file.
@@ -13,8 +13,8 @@
 //! - Only [`Server`] and [`mmdb::Mmdb::open`] do I/O; nothing reads a clock or draws a random number.
 //! - The same zone gives the same answer to the same question from the same prefix.
 //! - What is answered depends on no more leading bits of the asker's address than the scope says.
-//! - No answer names a node that `routing` puts below the floor. One exception, stated in the explanation: when all fit nodes are saturated, the
-//!   least bad are named, since no answer would cut off the viewers that they have.
+//! - No answer names a node that `routing` puts below the floor. One exception, stated in the explanation: when all fit
+//!   nodes are saturated, they are named, since no answer would cut off the viewers that they have.
 //! - Nothing is sent before [`ZoneFacts::ready`].
 //! - No packet, however made, panics or makes more than one response.
 //!
@@ -63,14 +63,13 @@ pub mod wire;
 
 mod answer;
 mod explain;
+mod facts;
 mod names;
 mod server;
 mod zone;
 
 pub use answer::{Answer, Query, Why, answer};
 pub use explain::{Explanation, QueryError, explain};
+pub use facts::{NameServer, ZoneCluster, ZoneFacts, ZoneNode, ZonePlayback, ZoneTenant};
 pub use server::{DnsOptions, Server, StartError};
-pub use zone::{
-    NameServer, Zone, ZoneCluster, ZoneError, ZoneFacts, ZoneNode, ZonePlayback, ZoneSource,
-    ZoneTenant,
-};
+pub use zone::{Work, Zone, ZoneError, ZoneSource};

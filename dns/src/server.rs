@@ -1,12 +1,12 @@
 //! Sockets around [`respond`].
 //!
-//! UDP: one task an address answers packet after packet, so at most one answer an address is in work, and what comes faster
-//! waits in the kernel's buffer, which drops when full. TCP: at most [`DnsOptions::connections`] at a time, the next wait
+//! UDP: one task an address answers packet after packet, so at most one answer an address is in work, and what comes
+//! faster waits in the kernel's buffer, which drops when full. TCP: at most [`DnsOptions::connections`] at a time, the next wait
 //! to be accepted; each is closed after 5 s without a whole query, so that slow ones do not hold the places.
 //!
-//! hickory-server is not what listens here: it starts a task for every datagram, with no bound; it answers malformed packets itself, also when
-//! this responder has to be silent; and it takes a client subnet of family 0 for malformed. Its sister
-//! hickory-proto does names, records and their encoding.
+//! hickory-server is not what listens here: it starts a task for every datagram, with no bound; it answers malformed
+//! packets itself, also when this responder has to be silent; and it takes a client subnet of family 0 for malformed. Its
+//! sister hickory-proto does names, records and their encoding.
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_proto::op::ResponseCode;
@@ -33,8 +33,8 @@ const BATCH: usize = 64;
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct DnsOptions {
-    /// Addresses to answer at, UDP and TCP alike. Port 0 takes any port that is free in both. Name each address of a machine with
-    /// several: from a wildcard address the kernel may answer from another than was asked.
+    /// Addresses to answer at, UDP and TCP alike. Port 0 takes any port that is free in both. Name each address of a
+    /// machine with several: from a wildcard address the kernel may answer from another than was asked.
     pub listen: Vec<SocketAddr>,
     /// TCP connections at a time, over all addresses.
     pub connections: usize,

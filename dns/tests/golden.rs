@@ -3,7 +3,7 @@
 mod common;
 
 use common::{LIVE, LOST, facts, node_label};
-use dns::{Answer, Query, Zone, ZoneFacts, answer, explain};
+use dns::{Answer, Query, Work, Zone, ZoneFacts, answer, explain};
 use hickory_proto::rr::Record;
 use routing::model::{Mode, Permille};
 
@@ -245,4 +245,38 @@ NOERROR: 192.0.2.3, 192.0.2.1
 ";
     let text = said.text();
     assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn a_judgement_for_one_stream_prefers_its_holder_among_those_that_the_names_would_give() {
+    let zone = common::zone();
+    let first = |playback: Option<&str>, from: &str| {
+        let playback = playback.map(|id| id.parse().unwrap());
+        let ranked = zone
+            .judge(
+                common::ACME,
+                Work::Playback,
+                playback,
+                &from.parse().unwrap(),
+            )
+            .unwrap();
+        let first = &ranked.chosen[0];
+        (first.label.to_string(), first.total)
+    };
+    assert_eq!(first(None, "10.3.1.0/24"), ("tokyo".into(), 0));
+    assert_eq!(first(Some(LIVE), "10.3.1.0/24"), ("tokyo".into(), 0));
+    assert_eq!(
+        first(Some(LIVE), "10.1.1.0/24"),
+        ("frankfurt".into(), 500),
+        "no holder is near: fetch it here"
+    );
+    assert!(
+        zone.judge(
+            routing::model::TenantId::from_bytes([77; 16]),
+            Work::Ingest,
+            None,
+            &"10.1.1.0/24".parse().unwrap()
+        )
+        .is_none()
+    );
 }

@@ -33,8 +33,8 @@
 //! }
 //! ```
 //!
-//! `cpu` and `memory` are thousandths, `egress` bits a second, times Unix milliseconds. `place` and `capacity` may be
-//! `null`. Of a stream whose tenant's scope this node lacks, `name` and `playback_id` are `null`. Privacy: no viewer's
+//! `cpu` and `memory` are thousandths, `egress` bits a second, times Unix milliseconds. `place`, `capacity`, a
+//! cluster's `slug` and a stream's `tenant` and `origin` may be `null`. Of a stream whose tenant's scope this node lacks, `name` and `playback_id` are `null`. Privacy: no viewer's
 //! address, prefix or place is in it, only counts.
 use routing::model::{
     BroadcastId, Capacity, ClusterId, Label, Load, MeshId, Mode, NodeId, Place, PlaybackId, Roles,
@@ -80,8 +80,8 @@ pub struct MeshInfo {
 pub struct ClusterInfo {
     /// Its id.
     pub id: ClusterId,
-    /// Its DNS label.
-    pub slug: Label,
+    /// Its DNS label; `None` when another cluster holds it.
+    pub slug: Option<Label>,
     /// What people call it.
     pub name: String,
     /// `tenant_private`, `official` or `marketplace`.

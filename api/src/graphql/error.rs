@@ -17,6 +17,8 @@ pub mod code {
     pub const VALIDATION_ERROR: &str = "VALIDATION_ERROR";
     /// Too much at once.
     pub const RATE_LIMITED: &str = "RATE_LIMITED";
+    /// A subscription missed events.
+    pub const LAGGED: &str = "LAGGED";
     /// This node cannot now; try again, or another node.
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
 }

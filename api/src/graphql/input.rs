@@ -49,7 +49,7 @@ pub struct PullSourceInput {
     /// Its URI.
     pub source_uri: Option<String>,
     /// Whether it is fetched.
-    #[graphql(default = true)]
+    #[graphql(default_with = "Some(true)")]
     pub enabled: Option<bool>,
     /// By whom.
     pub allowed_clusters: Option<PullSourceAllowedClustersInput>,
@@ -63,7 +63,7 @@ pub struct CreateStreamInput {
     /// What to say of it, at most 4096 bytes.
     pub description: Option<String>,
     /// Whether to record it.
-    #[graphql(default = false)]
+    #[graphql(default_with = "Some(false)")]
     pub record: Option<bool>,
     /// How media comes in.
     #[graphql(default_with = "Some(IngestMode::Push)")]

@@ -13,7 +13,7 @@ pub const MAX_PAGE: i32 = 500;
 #[derive(Clone, Debug, InputObject)]
 pub struct ConnectionInput {
     /// How many, from the front; at most 500.
-    #[graphql(default = 50)]
+    #[graphql(default_with = "Some(DEFAULT_PAGE)")]
     pub first: Option<i32>,
     /// Behind this cursor.
     pub after: Option<String>,

@@ -15,7 +15,8 @@
 //! takes, and never more than 1,232 bytes: it passes everywhere unfragmented (DNS flag day 2020). What does not fit goes
 //! empty with TC, so that the client comes back over TCP.
 //!
-//! No limit on responses a second is kept here: an answer is at most three times its question, which makes a poor amplifier.
+//! No limit on responses a second is kept: answers here are a few times the size of their questions and never above 1,232
+//! bytes, which makes a poor amplifier.
 mod request;
 
 use std::net::IpAddr;

@@ -95,6 +95,8 @@ impl Origin {
         if self.live && !live {
             self.reopen();
             self.newest = None;
+            self.video.last = None;
+            self.audio.last = None;
         }
         self.live = live;
     }

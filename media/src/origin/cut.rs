@@ -65,9 +65,7 @@ pub(super) struct Cutter {
     next_group: GroupSeq,
     group_bytes: usize,
     group_frames: usize,
-    last: Option<i64>,
-    /// How long the frame before the last one lasted.
-    duration: i64,
+    begun: bool,
 }
 
 impl Cutter {
@@ -83,18 +81,13 @@ impl Cutter {
             next_group: GroupSeq(0),
             group_bytes: 0,
             group_frames: 0,
-            last: None,
-            duration: measure.frame,
+            begun: false,
         }
     }
 
     /// Puts the next frame somewhere.
     pub(super) fn place(&mut self, dts: i64, bytes: usize, wish: Wish) -> Spot {
-        let first = self.last.is_none();
-        if let Some(last) = self.last {
-            self.duration = dts - last;
-        }
-        self.last = Some(dts);
+        let first = !std::mem::replace(&mut self.begun, true);
         let cut = if first || wish.segment {
             self.segment += u64::from(!first);
             self.segment_start = dts;
@@ -129,14 +122,22 @@ impl Cutter {
         }
     }
 
+    /// Whether the running part is to end before a frame at `dts`. Where the encoder's rate is the announced one, it is
+    /// the number of frames that decides; the two other rules are for encoders that send more or fewer frames, or none
+    /// for a while.
     fn part_is_full(&self, dts: i64) -> bool {
         let Measure {
+            frame,
             frames_per_part,
             part_target,
             ..
         } = self.measure;
         let so_far = dts - self.part_start;
-        let counted = self.part_frames >= frames_per_part && so_far * 100 >= part_target * 85;
-        counted || so_far + self.duration > part_target
+        let frames = i64::from(self.part_frames);
+        let counted = frames >= i64::from(frames_per_part) && so_far * 100 >= part_target * 85;
+        let late = so_far > part_target - frame / 2;
+        let dense =
+            (frames + 1) * frame > part_target && so_far * (frames + 1) / frames > part_target;
+        counted || late || dense
     }
 }

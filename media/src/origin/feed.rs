@@ -1,6 +1,6 @@
 //! FLV tags, as RTMP carries them, to what the origin takes.
 use bytes::Bytes;
-use routing::model::{TrackKind, UnixMillis};
+use routing::model::{BitsPerSecond, TrackKind, TrackSummary, UnixMillis};
 
 use super::{Announced, Config, Origin, Output, Packet};
 use crate::{
@@ -31,6 +31,8 @@ pub struct Feed {
     origin: Origin,
     video: Option<VideoConfig>,
     rate: Option<(u32, u32)>,
+    /// Announced bit rates of video and audio.
+    bitrates: (BitsPerSecond, BitsPerSecond),
 }
 
 impl Feed {
@@ -71,7 +73,10 @@ impl Feed {
                     let config = aac::config(&data)?;
                     self.origin.configure(Config {
                         data,
-                        summary: config.summary(),
+                        summary: TrackSummary {
+                            bitrate: self.bitrates.1,
+                            ..config.summary()
+                        },
                         frame_samples: config.frame_samples,
                     });
                 }
@@ -94,7 +99,10 @@ impl Feed {
     fn configure_video(&mut self, config: VideoConfig) {
         self.origin.configure(Config {
             data: config.write(),
-            summary: config.summary(self.rate),
+            summary: TrackSummary {
+                bitrate: self.bitrates.0,
+                ..config.summary(self.rate)
+            },
             frame_samples: 0,
         });
         self.video = Some(config);
@@ -160,6 +168,13 @@ impl Feed {
             .get("framerate")
             .and_then(Value::as_number)
             .and_then(rate_of);
+        // Metadata says kilobits of 1000.
+        let bitrate = |name| {
+            let kilobits = meta.get(name).and_then(Value::as_number);
+            // The cast saturates, and takes what is no number as 0.
+            BitsPerSecond(kilobits.map_or(0, |k| (k * 1000.0) as u64))
+        };
+        self.bitrates = (bitrate("videodatarate"), bitrate("audiodatarate"));
         if video || audio {
             self.origin.announce(Announced {
                 video,

@@ -29,17 +29,20 @@
 //! - A video segment opens at the first keyframe at least 2 s (less half a frame) after the start of the one before,
 //!   at 4 s (plus half a frame at most) without one, and where the configuration changes.
 //! - Segment n of audio opens at the first sound presented at or after the start of segment n of video; when sound is
-//!   ahead in arrival, at the next sound after that start is known; by itself at 4 s. Without video, every 2 s.
+//!   ahead in arrival, at the next sound after that start is known; by itself at 4.25 s, which rounds to the 4 s of
+//!   EXT-X-TARGETDURATION. Without video, every 2 s.
 //! - A group starts at every video keyframe, every second of sound, at every segment, and where the model's limits ask
 //!   for it. (No group lasts 8 s, as a segment opens after 4.)
-//! - A part closes when it has its number of frames, and 85 % of the part target at least (an encoder may announce 30
-//!   frames a second and send 60), or when another frame would exceed the target. The target of video is 4 % above the
-//!   nominal duration, so that milliseconds and jitter stay between 85 and 100 %; that of audio is exact.
+//! - A part closes when it has its number of frames and 85 % of the part target at least; where the encoder's rate is
+//!   not what was announced, as near below the target as can be told from the frames so far. The target of video is 4 %
+//!   above the nominal duration, so that milliseconds and jitter stay between 85 and 100 %; that of audio is exact.
 mod clock;
 mod core;
 mod cut;
 mod feed;
 mod running;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;

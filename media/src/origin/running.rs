@@ -17,9 +17,9 @@ use crate::live::{Epoch, Frame, Track, TrackConfig, TrackId};
 
 /// A group of audio lasts about this long.
 const AUDIO_GROUP: Duration = Duration::from_secs(1);
-/// How long an audio segment may last while the start of video's next one is known: what EXT-X-TARGETDURATION allows
-/// by rounding.
-const SEGMENT_MAX_ALIGNED: Duration = Duration::from_millis(4_400);
+/// How long an audio segment may last: what rounds to EXT-X-TARGETDURATION, less a margin. The quarter second above
+/// [`Epoch::SEGMENT_MAX`] is there for video's start to become known.
+const AUDIO_MAX: Duration = Duration::from_millis(4_250);
 /// Starts of video segments that audio has not reached; sound that is further behind loses the oldest and catches up
 /// at 4 s.
 const MAX_STARTS: usize = 64;
@@ -182,11 +182,9 @@ impl Running {
         let start = self.starts.get(&(line.cutter.segment + 1)).copied();
         let segment = if self.video.is_none() {
             so_far >= measure.ticks(Epoch::SEGMENT_TARGET) - measure.frame / 2
-        } else if let Some(start) = start {
-            dts * i64::from(VIDEO_TIMESCALE) >= start * measure.timescale
-                || so_far + measure.frame > measure.ticks(SEGMENT_MAX_ALIGNED)
         } else {
-            so_far + measure.frame > measure.ticks(Epoch::SEGMENT_MAX)
+            start.is_some_and(|start| dts * i64::from(VIDEO_TIMESCALE) >= start * measure.timescale)
+                || so_far + measure.frame > measure.ticks(AUDIO_MAX)
         };
         let group = dts - line.cutter.group_start >= measure.ticks(AUDIO_GROUP) - measure.frame / 2;
         let spot = line.cutter.place(dts, data.len(), Wish { segment, group });

@@ -50,7 +50,7 @@ pub(super) enum Input {
     Refused(Ask, Reason, Vec<NodeId>),
     /// A subscription's connection or stream is gone, or never came.
     Lost(Ask),
-    /// The source has another way to the origin; none while it is empty.
+    /// The source has another way to the origin; it is an orphan when that is empty.
     Path(Ask, Vec<NodeId>),
     /// The current epoch here, by its claim, and whether it has its end mark.
     Current(Claim, bool),
@@ -333,9 +333,15 @@ impl Follow {
         let Some(current) = self.current.as_mut().filter(|c| c.ask == ask) else {
             return;
         };
-        if path.contains(&self.me) || path.len() >= super::wire::MAX_HOPS {
+        let long = path.len() >= super::wire::MAX_HOPS;
+        if long || path.is_empty() || path.contains(&self.me) {
+            let reason = if path.is_empty() {
+                Reason::NoSource
+            } else {
+                Reason::Loop
+            };
             self.out.push_back(Output::Leave(ask));
-            self.on_refused(now, ask, Reason::Loop, Vec::new());
+            self.on_refused(now, ask, reason, Vec::new());
             return;
         }
         current.path.clone_from(&path);

@@ -125,6 +125,12 @@ impl Intake {
         self.state().lines.retain(|id, _| known.contains(id));
     }
 
+    /// From which group on this replica wants a track, held or not.
+    pub(super) fn low(&self, epoch: EpochId, track: TrackId) -> Option<GroupSeq> {
+        let state = self.state();
+        Some(state.lines.get(&epoch)?.get(track.index())?.low)
+    }
+
     /// A source says that an epoch is over. It is here too once its last groups are, or are given up.
     pub(super) fn end(&self, end: &End) {
         let mut state = self.state();

@@ -66,7 +66,7 @@ use zeroize::Zeroizing;
 use self::{
     fetch::Inbox,
     links::Links,
-    replica::{Driver, Hold, Ready, Replica},
+    replica::{Driver, Hold, Ready, Replica, Way},
 };
 use crate::{
     live::Broadcasts,
@@ -256,6 +256,13 @@ impl Relay {
             return replica.hold();
         }
         let replica = Replica::new(self.broadcasts.get_or_create(id));
+        if self.is_origin(id) {
+            // Who asks now need not wait for the task's first look.
+            replica.way.send_replace(Way {
+                path: vec![self.links.me],
+                standing: true,
+            });
+        }
         let hold = replica.hold();
         replicas.insert(id, Arc::clone(&replica));
         drop(replicas);

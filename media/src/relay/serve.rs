@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Relay,
-    intake::position,
+    intake::{Intake, position},
     replica::Hold,
     streams::{StreamError, read_message, write_frame, write_group_end, write_message},
     wire::{
@@ -204,6 +204,7 @@ async fn subscription(
     let mut beat = interval(RECHECK);
     let mut sender = Sender {
         relay: Arc::clone(relay),
+        intake: Arc::clone(&hold.replica().intake),
         connection: connection.clone(),
         number: wanted.number,
         token: child.token.child_token(),
@@ -257,6 +258,7 @@ struct Line {
 /// One subscription's groups.
 struct Sender {
     relay: Arc<Relay>,
+    intake: Arc<Intake>,
     connection: Connection,
     number: u64,
     token: CancellationToken,
@@ -327,7 +329,14 @@ impl Sender {
         current: bool,
         send: &mut SendStream,
     ) -> Result<(), StreamError> {
-        let spans = spans(&line, resume, current, self.joined);
+        let mut spans = spans(&line, resume, current, self.joined);
+        if !self.intake.broadcast().backfilled() {
+            // What this node is still fetching itself can be had: here soon, elsewhere now.
+            for (span, track) in spans.iter_mut().zip(&line.epoch().tracks) {
+                let low = self.intake.low(line.epoch().id, track.id);
+                span.back = span.back.min(low.unwrap_or(span.back));
+            }
+        }
         let next = spans.iter().map(|span| span.live).collect();
         let epoch = Arc::clone(line.epoch());
         self.lines.push(Line {

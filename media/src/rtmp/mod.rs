@@ -19,6 +19,8 @@ pub mod handshake;
 pub mod publish;
 pub mod server;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 pub use publish::{PublishError, Publisher, Target};
 pub use server::{Limits, Server, ServerOptions, SessionInfo};

@@ -208,16 +208,17 @@ impl Server {
             publication: None,
             stop,
         };
-        match Box::pin(connection.run()).await {
-            Ok(()) => connection.close().await,
-            Err(error) => tracing::debug!(%error, "RTMP connection ended"),
-        }
+        let ended = Box::pin(connection.run()).await;
         if let Some(publication) = connection.publication.take() {
             self.lock().remove(&id);
             let broadcast = publication.publish.broadcast;
             tracing::info!(%broadcast, "publication ended");
             drop(publication);
-            self.forget_later(broadcast, connection.stop);
+            self.forget_later(broadcast, connection.stop.clone());
+        }
+        match ended {
+            Ok(()) => connection.close().await,
+            Err(error) => tracing::debug!(%error, "RTMP connection ended"),
         }
     }
 

@@ -195,7 +195,9 @@ impl Session {
     /// Tells the client why its publication does not begin, or does not go on. `code` is such as
     /// `NetStream.Publish.BadName`.
     pub fn refuse(&mut self, code: &str, text: &str) {
-        self.speaker.status(STREAM, "error", code, text);
+        if self.phase != Phase::Handshake {
+            self.speaker.status(STREAM, "error", code, text);
+        }
         self.phase = Phase::Closed;
     }
 

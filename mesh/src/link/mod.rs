@@ -95,6 +95,7 @@ pub(crate) enum LinkEvent {
 
 enum Command {
     Dial(Option<NodeId>, Vec<SocketAddr>),
+    Try(NodeId, SocketAddr),
     Open(ConnectionId, Reply),
     Close(ConnectionId),
 }
@@ -179,6 +180,11 @@ impl Links {
         drop(self.commands.send(Command::Dial(peer, addrs)).await);
     }
 
+    /// Dials one address of a node, linked or not, to see whether the node is there.
+    pub(crate) async fn try_dial(&self, peer: NodeId, addr: SocketAddr) {
+        drop(self.commands.send(Command::Try(peer, addr)).await);
+    }
+
     /// Opens a stream on a connection.
     pub(crate) async fn open(&self, connection: ConnectionId) -> Result<Stream, LinkError> {
         let (reply, stream) = oneshot::channel();
@@ -209,6 +215,17 @@ async fn run(
             command = commands.recv() => {
                 match command {
                     Some(Command::Dial(peer, addrs)) => dial(&mut swarm, &events, peer, addrs),
+                    Some(Command::Try(peer, addr)) => {
+                        if let Some(id) = peer_id(&peer) {
+                            let option = DialOpts::peer_id(id)
+                                .condition(PeerCondition::Always)
+                                .addresses(vec![multiaddr(addr)])
+                                .build();
+                            if let Err(error) = swarm.dial(option) {
+                                tracing::debug!(%error, "address not tried");
+                            }
+                        }
+                    }
                     Some(Command::Open(connection, reply)) => {
                         if let Some(peer) = peers.get(&connection) {
                             swarm.behaviour_mut().streams.open(*peer, connection, reply);

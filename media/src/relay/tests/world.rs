@@ -382,7 +382,6 @@ impl Origin {
     /// Feeds on at the stream's own pace until told to end.
     pub(super) fn run(mut self) -> Running {
         let (stop, mut stopped) = watch::channel(false);
-        let line = Arc::clone(&self.line);
         let task = tokio::spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_millis(1000 / RATE));
             loop {
@@ -392,12 +391,11 @@ impl Origin {
                 }
             }
         });
-        Running { line, stop, task }
+        Running { stop, task }
     }
 }
 
 pub(super) struct Running {
-    pub(super) line: Arc<EpochLine>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<Origin>,
 }
