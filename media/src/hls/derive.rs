@@ -26,6 +26,8 @@ struct Kept {
 #[derive(Debug, Default)]
 pub struct Deriver {
     epochs: BTreeMap<EpochId, Kept>,
+    current: Option<EpochId>,
+    filled: bool,
 }
 
 /// How far behind this edge another rendition's report is taken, so that it does not depend on which of two tracks'
@@ -36,20 +38,23 @@ impl Deriver {
     /// Looks at the broadcast. `None` where nothing changed that a playlist shows.
     pub fn update(&mut self, broadcast: &Broadcast) -> Option<View> {
         let epochs = broadcast.epochs();
-        let current = Arc::clone(epochs.last()?.epoch());
+        let current = Arc::clone(broadcast.current()?.epoch());
+        let filled = broadcast.backfilled();
         let gone = self.epochs.len();
         self.epochs
             .retain(|id, _| epochs.iter().any(|e| e.epoch().id == *id));
-        let mut changed = gone != self.epochs.len();
+        let mut changed =
+            gone != self.epochs.len() || self.current != Some(current.id) || self.filled != filled;
+        (self.current, self.filled) = (Some(current.id), filled);
         for line in &epochs {
             let id = line.epoch().id;
             changed |= !self.epochs.contains_key(&id);
             changed |= self.epochs.entry(id).or_default().update(line);
         }
-        changed.then(|| self.view(&epochs, &current))
+        changed.then(|| self.view(&epochs, &current, filled))
     }
 
-    fn view(&self, epochs: &[Arc<EpochLine>], current: &Arc<Epoch>) -> View {
+    fn view(&self, epochs: &[Arc<EpochLine>], current: &Arc<Epoch>, filled: bool) -> View {
         let chain = chain(epochs, current);
         let mut renditions = Vec::new();
         for (name, id) in named(current) {
@@ -77,6 +82,7 @@ impl Deriver {
         }
         View {
             epoch: Arc::clone(current),
+            filled,
             renditions,
             text: Default::default(),
         }

@@ -81,23 +81,23 @@ fn run(
 #[test]
 fn any_join_point_and_any_arrival_order_give_the_same_bytes_or_none() {
     let mut compared = 0;
-    for seed in 0..12 {
-        let made = random(&mut rng(seed), 1, 45.0);
+    for seed in 0..4 {
+        let made = random(&mut rng(seed), 1, 34.0);
         let mut origin = Seen::default();
         run(&made, seed, f64::MIN, [0.0, 0.0], 0.0, &mut origin, None);
-        for node in 0..3 {
+        for node in 0..2 {
             let mut random = rng(seed * 10 + node);
             let from = if node == 0 {
                 f64::MIN
             } else {
-                random.random_range(0.0..15.0)
+                random.random_range(0.0..7.0)
             };
             let delay = [random.random_range(0.0..0.5), random.random_range(0.0..0.5)];
             let mut seen = Seen::default();
             compared += run(&made, seed, from, delay, 0.5, &mut seen, Some(&origin));
         }
     }
-    assert!(compared > 10_000, "{compared}");
+    assert!(compared > 2_000, "{compared}");
 }
 
 /// The last view of a broadcast.
@@ -223,6 +223,41 @@ fn a_request_is_held_until_its_edge_and_a_part_past_the_end_is_part_0_of_the_nex
     }
     assert!(past_end.is_some());
     assert_eq!(past_end, next_begun);
+}
+
+#[test]
+fn a_replica_gives_no_playlist_before_it_has_the_window_or_all_that_can_be_had() {
+    let made = random(&mut rng(8), 1, 40.0);
+    let broadcast = broadcast();
+    broadcast.set_backfilled(false);
+    let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+    let mut deriver = Deriver::default();
+    let mut held = 0;
+    for arrival in made.arrivals(&mut rng(8), 10.0, &[0.0, 0.0], 0.0) {
+        feed.take(arrival);
+        let Some(view) = deriver.update(&broadcast) else {
+            continue;
+        };
+        let r = view.rendition("v0").unwrap();
+        let listed: i64 = r.segments.iter().map(|s| s.end - s.start).sum();
+        assert_eq!(view.ready("v0", false), listed >= 24 * 90_000);
+        if !r.segments.is_empty() && !view.ready("v0", false) {
+            held += 1;
+            assert!(view.ready("v0", true));
+        }
+    }
+    assert!(held > 20, "{held}");
+    let made = random(&mut rng(9), 2, 12.0);
+    let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+    for arrival in made.arrivals(&mut rng(9), 1.0, &[0.0, 0.0], 0.0) {
+        feed.take(arrival);
+    }
+    broadcast.set_backfilled(true);
+    let view = deriver.update(&broadcast).unwrap();
+    assert_eq!(
+        view.ready("v0", false),
+        !view.rendition("v0").unwrap().segments.is_empty()
+    );
 }
 
 #[test]

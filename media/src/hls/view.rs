@@ -132,6 +132,8 @@ pub(super) fn micros(ticks: i64, timescale: u32) -> u64 {
 pub struct View {
     /// The current epoch.
     pub epoch: Arc<Epoch>,
+    /// Whether this node has fetched back what there is to fetch.
+    pub filled: bool,
     /// Its media playlists.
     pub renditions: Vec<Rendition>,
     pub(super) text: [OnceLock<Bytes>; 2],

@@ -110,8 +110,9 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
         .await
         .map_err(|_| hls::not_live())?
         .map_err(|why| match why {
-            Refusal::Unknown(_) => hls::not_live(),
-            why => refused(why),
+            // The stream is known: whoever leases it knows only that it cannot be had now.
+            Refusal::Unknown(_) | Refusal::Unavailable(_) => hls::not_live(),
+            why @ Refusal::Forbidden(_) => refused(why),
         })?;
     let agent = headers
         .get(header::USER_AGENT)

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     flv::Tag,
-    live::{Broadcasts, ModelError},
+    live::{Broadcasts, EpochLine, ModelError},
     origin::{Feed, FeedError, Writer},
     ports::{Claims, Gate, HeldClaim, Holders, Protocol, Publish, Refusal, Standing},
 };
@@ -234,21 +234,32 @@ impl Server {
         }
     }
 
-    /// Removes an ended broadcast that this node was the origin of, unless somebody publishes it by then.
+    /// Removes an ended broadcast that this node was the origin of, unless somebody publishes it by then; not while
+    /// somebody else holds it, since who watches on would not see the epoch that the next publisher opens.
     fn forget_later(&self, id: BroadcastId, stop: CancellationToken) {
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(LINGER) => {}
-            }
-            let Some(inner) = inner.upgrade() else { return };
-            let ServerOptions {
-                broadcasts, node, ..
-            } = &inner.options;
-            let current = broadcasts.get(id).and_then(|b| b.current());
-            if current.is_some_and(|line| line.ended() && line.epoch().origin == *node) {
-                broadcasts.remove(id);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(LINGER) => {}
+                }
+                let Some(inner) = inner.upgrade() else { return };
+                let ServerOptions {
+                    broadcasts, node, ..
+                } = &inner.options;
+                let Some(broadcast) = broadcasts.get(id) else {
+                    return;
+                };
+                let over = |line: Arc<EpochLine>| line.ended() && line.epoch().origin == *node;
+                if !broadcast.current().is_some_and(over) {
+                    return;
+                }
+                // The table's handle and this one.
+                if Arc::strong_count(&broadcast) <= 2 {
+                    broadcasts.remove(id);
+                    return;
+                }
             }
         });
     }
