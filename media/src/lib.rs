@@ -2,7 +2,12 @@
 //!
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
+//! - [`pack`]: parts, segments and initialisation segments, as a pure function of stamps and frames.
+//! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
+//! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
+//! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
+//! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
 //! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
@@ -18,8 +23,17 @@
 //! let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
 //! assert!(broadcast.current().is_none());
 //! ```
+pub mod aac;
+pub mod flv;
+pub mod h264;
+pub mod hls;
+pub mod http;
 pub mod live;
+pub mod origin;
+pub mod pack;
 pub mod page;
 pub mod ports;
+pub mod relay;
+pub mod rtmp;
 pub mod supply;
 mod wire;

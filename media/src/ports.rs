@@ -66,7 +66,13 @@ pub struct Viewer {
     pub protocol: Protocol,
     /// The host name that was asked for, without port, lower case.
     pub host: Option<String>,
+    /// Whether the request came over TLS ([`OverTls`]).
+    pub secure: bool,
 }
+
+/// A mark that the listener leaves in a request's extensions when it came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct OverTls;
 
 /// May this key publish, may this viewer watch, may this node have this broadcast?
 pub trait Gate: Send + Sync + 'static {

@@ -1,7 +1,10 @@
 //! A broadcast: its recent epochs, each with a bounded window of groups by track; and the table of all broadcasts.
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -126,6 +129,43 @@ impl EpochLine {
             .find(|g| g.header().independent && g.with_frames(|f, _| !f.is_empty()))
     }
 
+    /// The first group of a track from `from` on that is not broken.
+    #[must_use]
+    pub fn next_group(&self, track: TrackId, from: GroupSeq) -> Option<Arc<Group>> {
+        self.lines()
+            .0
+            .get(track.index())?
+            .groups
+            .range(from..)
+            .map(|(_, group)| group)
+            .find(|group| group.phase() != Phase::Broken)
+            .cloned()
+    }
+
+    /// Which groups of `from..to` a track lacks: neither here nor below the window. At most the first `limit`.
+    #[must_use]
+    pub fn missing(
+        &self,
+        track: TrackId,
+        from: GroupSeq,
+        to: GroupSeq,
+        limit: usize,
+    ) -> Vec<GroupSeq> {
+        let lines = self.lines();
+        let Some(line) = lines.0.get(track.index()) else {
+            return Vec::new();
+        };
+        (from.max(line.floor).0..to.0)
+            .map(GroupSeq)
+            .filter(|seq| {
+                line.groups
+                    .get(seq)
+                    .is_none_or(|group| group.phase() == Phase::Broken)
+            })
+            .take(limit)
+            .collect()
+    }
+
     /// The epoch's last numbers as its successor states them, from what is here.
     #[must_use]
     pub fn follows(&self) -> Follows {
@@ -167,6 +207,7 @@ pub struct Broadcast {
     id: BroadcastId,
     limits: Limits,
     epochs: Mutex<Vec<Arc<EpochLine>>>,
+    filling: AtomicBool,
     changed: watch::Sender<u64>,
 }
 
@@ -178,6 +219,7 @@ impl Broadcast {
             id,
             limits,
             epochs: Mutex::new(Vec::new()),
+            filling: AtomicBool::new(false),
             changed: watch::Sender::new(0),
         })
     }
@@ -198,10 +240,27 @@ impl Broadcast {
         self.lock().clone()
     }
 
-    /// The current epoch: the last that was opened.
+    /// The current epoch: the newest that has no end mark; where all have ended, the newest. After a partition the
+    /// epoch that stays may be the older one.
     #[must_use]
     pub fn current(&self) -> Option<Arc<EpochLine>> {
-        self.lock().last().cloned()
+        let epochs = self.lock();
+        let running = epochs.iter().rev().find(|line| !line.ended());
+        running.or(epochs.last()).cloned()
+    }
+
+    /// Whether what a playlist lists is here as far as it can be had: true at an origin; at a replica once it has
+    /// fetched the groups from before it joined, or nobody has them.
+    #[must_use]
+    pub fn backfilled(&self) -> bool {
+        !self.filling.load(Ordering::Acquire)
+    }
+
+    /// Says whether [`Broadcast::backfilled`]; wakes [`Broadcast::changes`] where that is another answer.
+    pub fn set_backfilled(&self, filled: bool) {
+        if self.filling.swap(!filled, Ordering::AcqRel) == filled {
+            self.changed.send_modify(|v| *v += 1);
+        }
     }
 
     /// The epoch with this id.

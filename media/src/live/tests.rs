@@ -194,3 +194,35 @@ fn headers_survive_the_wire() {
         header
     );
 }
+
+#[test]
+fn the_epoch_that_runs_is_current_and_what_a_track_lacks_is_known() {
+    let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
+    let older = broadcast.open(epoch(1));
+    broadcast.open(epoch(2));
+    assert_eq!(broadcast.current().unwrap().epoch().id.as_u64(), 2);
+    broadcast.end(EpochId::from_u64(2));
+    assert_eq!(broadcast.current().unwrap().epoch().id.as_u64(), 1);
+
+    let _open = broadcast.begin(header(older.epoch(), 2, 0)).unwrap();
+    let lacks = |limit| older.missing(TrackId(0), GroupSeq(1), GroupSeq(5), limit);
+    assert_eq!(lacks(9), [GroupSeq(1), GroupSeq(3), GroupSeq(4)]);
+    assert_eq!(lacks(1), [GroupSeq(1)]);
+    let next = older.next_group(TrackId(0), GroupSeq(0)).unwrap();
+    assert_eq!(next.header().seq, GroupSeq(2));
+    assert!(older.next_group(TrackId(0), GroupSeq(3)).is_none());
+}
+
+#[test]
+fn a_change_of_backfilled_wakes_once() {
+    let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
+    assert!(broadcast.backfilled());
+    let mut changes = broadcast.changes();
+    broadcast.set_backfilled(true);
+    assert!(!changes.has_changed().unwrap());
+    broadcast.set_backfilled(false);
+    assert!(changes.has_changed().unwrap() && !broadcast.backfilled());
+    changes.borrow_and_update();
+    broadcast.set_backfilled(true);
+    assert!(changes.has_changed().unwrap() && broadcast.backfilled());
+}

@@ -1,0 +1,567 @@
+//! H.264 (ISO/IEC 14496-10) as far as a relay needs it: what a sequence parameter set says, access units taken apart
+//! and put together, `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1) read and written.
+//!
+//! Its own sequence parameter set reader, since h264-reader refuses what many encoders send (a level too low for the
+//! picture size, stray bytes after the set) and what is needed here is the first half of the set and the timing.
+//!
+//! # What a keyframe is
+//! An access unit with an IDR slice; or one that the encoder flags as a keyframe and that has a recovery point message,
+//! as open groups of pictures and intra refresh have. The flag alone is not believed: a plain I picture can be
+//! followed by pictures that refer to what was before it.
+use bytes::{BufMut, Bytes, BytesMut};
+use routing::model::{BitsPerSecond, Codec, TrackDetail, TrackKind, TrackSummary};
+
+/// Why video data was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum H264Error {
+    /// The decoder configuration record is broken, or has no parameter sets.
+    #[error("the H.264 configuration record is broken or has no parameter sets")]
+    Config,
+    /// A sequence parameter set is broken.
+    #[error("the H.264 sequence parameter set is broken")]
+    Sps,
+    /// The NAL unit lengths do not fill the access unit.
+    #[error("the H.264 access unit is broken")]
+    Unit,
+}
+
+/// Parameter sets that one record may have of each kind: the format's own limit for sequence sets.
+const MAX_SETS: usize = 31;
+
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Emulation prevention bytes are skipped: how many zero bytes came before.
+    zeros: u8,
+    byte: u8,
+    left: u8,
+}
+
+impl<'a> Bits<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            zeros: 0,
+            byte: 0,
+            left: 0,
+        }
+    }
+
+    fn bit(&mut self) -> Result<u32, H264Error> {
+        if self.left == 0 {
+            let mut byte = *self.bytes.get(self.at).ok_or(H264Error::Sps)?;
+            self.at += 1;
+            if self.zeros >= 2 && byte == 3 {
+                self.zeros = 0;
+                byte = *self.bytes.get(self.at).ok_or(H264Error::Sps)?;
+                self.at += 1;
+            }
+            self.zeros = if byte == 0 {
+                self.zeros.saturating_add(1)
+            } else {
+                0
+            };
+            (self.byte, self.left) = (byte, 8);
+        }
+        self.left -= 1;
+        Ok(u32::from(self.byte >> self.left & 1))
+    }
+
+    fn read(&mut self, n: u32) -> Result<u32, H264Error> {
+        (0..n).try_fold(0, |value, _| Ok(value << 1 | self.bit()?))
+    }
+
+    fn flag(&mut self) -> Result<bool, H264Error> {
+        Ok(self.bit()? == 1)
+    }
+
+    /// An Exp-Golomb code of at most 32 bits (9.1).
+    fn ue(&mut self) -> Result<u32, H264Error> {
+        let mut zeros = 0;
+        while self.bit()? == 0 {
+            zeros += 1;
+            if zeros > 31 {
+                return Err(H264Error::Sps);
+            }
+        }
+        let tail = u64::from(self.read(zeros)?);
+        u32::try_from((1u64 << zeros) - 1 + tail).map_err(|_| H264Error::Sps)
+    }
+
+    /// A signed Exp-Golomb code, whose value is not needed.
+    fn skip_se(&mut self) -> Result<i64, H264Error> {
+        let code = i64::from(self.ue()?);
+        Ok(if code % 2 == 1 {
+            (code + 1) / 2
+        } else {
+            -code / 2
+        })
+    }
+
+    fn skip_scaling_list(&mut self, size: usize) -> Result<(), H264Error> {
+        let (mut last, mut next) = (8, 8);
+        for _ in 0..size {
+            if next != 0 {
+                next = (last + self.skip_se()?).rem_euclid(256);
+            }
+            if next != 0 {
+                last = next;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a sequence parameter set says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sps {
+    /// `profile_idc`, the constraint flags and `level_idc`, as they stand in the codec string.
+    pub profile: [u8; 3],
+    /// Pixels shown, across.
+    pub width: u32,
+    /// Pixels shown, down.
+    pub height: u32,
+    /// Pictures a second as numerator and denominator, where it says so plausibly.
+    pub rate: Option<(u32, u32)>,
+    /// `chroma_format_idc` and both bit depths less 8: what a high profile's record ends with.
+    pub chroma: [u8; 3],
+}
+
+impl Sps {
+    /// Reads a NAL unit of type 7, its header byte included.
+    ///
+    /// # Errors
+    /// [`H264Error::Sps`].
+    pub fn read(nal: &[u8]) -> Result<Self, H264Error> {
+        let profile = *nal
+            .get(1..)
+            .and_then(|b| b.first_chunk::<3>())
+            .ok_or(H264Error::Sps)?;
+        let mut bits = Bits::new(nal.get(4..).ok_or(H264Error::Sps)?);
+        bits.ue()?;
+        let (mut chroma_format, mut luma_depth, mut chroma_depth) = (1, 0, 0);
+        if has_chroma(profile[0]) {
+            chroma_format = bits.ue()?;
+            if chroma_format == 3 {
+                bits.bit()?;
+            }
+            luma_depth = bits.ue()?;
+            chroma_depth = bits.ue()?;
+            bits.bit()?;
+            if bits.flag()? {
+                for list in 0..if chroma_format == 3 { 12 } else { 8 } {
+                    if bits.flag()? {
+                        bits.skip_scaling_list(if list < 6 { 16 } else { 64 })?;
+                    }
+                }
+            }
+        }
+        if chroma_format > 3 || luma_depth > 6 || chroma_depth > 6 {
+            return Err(H264Error::Sps);
+        }
+        bits.ue()?;
+        match bits.ue()? {
+            0 => {
+                bits.ue()?;
+            }
+            1 => {
+                bits.bit()?;
+                bits.skip_se()?;
+                bits.skip_se()?;
+                let cycle = bits.ue()?;
+                if cycle > 255 {
+                    return Err(H264Error::Sps);
+                }
+                for _ in 0..cycle {
+                    bits.skip_se()?;
+                }
+            }
+            _ => {}
+        }
+        bits.ue()?;
+        bits.bit()?;
+        let (across, down) = (bits.ue()?, bits.ue()?);
+        if across >= 1024 || down >= 1024 {
+            return Err(H264Error::Sps);
+        }
+        let fields = if bits.flag()? { 1 } else { 2 };
+        if fields == 2 {
+            bits.bit()?;
+        }
+        bits.bit()?;
+        let (mut width, mut height) = ((across + 1) * 16, (down + 1) * 16 * fields);
+        if bits.flag()? {
+            let crop = [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?];
+            let unit_x = if matches!(chroma_format, 1 | 2) { 2 } else { 1 };
+            let unit_y = if chroma_format == 1 { 2 } else { 1 } * fields;
+            let cut = |a: u32, b: u32, unit: u32| a.checked_add(b)?.checked_mul(unit);
+            width = cut(crop[0], crop[1], unit_x)
+                .and_then(|c| width.checked_sub(c))
+                .ok_or(H264Error::Sps)?;
+            height = cut(crop[2], crop[3], unit_y)
+                .and_then(|c| height.checked_sub(c))
+                .ok_or(H264Error::Sps)?;
+        }
+        let byte = |n: u32| u8::try_from(n).unwrap_or(0);
+        Ok(Self {
+            profile,
+            width,
+            height,
+            // A set that ends here, or breaks off in what follows, is good all the same.
+            rate: timing(&mut bits).ok().flatten(),
+            chroma: [byte(chroma_format), byte(luma_depth), byte(chroma_depth)],
+        })
+    }
+}
+
+/// The profiles whose sets say chroma format and bit depths (7.3.2.1.1).
+const fn has_chroma(profile: u8) -> bool {
+    matches!(
+        profile,
+        100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
+    )
+}
+
+/// The timing of the VUI (annex E.1.1), from the flag that says whether there is a VUI.
+fn timing(bits: &mut Bits<'_>) -> Result<Option<(u32, u32)>, H264Error> {
+    if !bits.flag()? {
+        return Ok(None);
+    }
+    if bits.flag()? && bits.read(8)? == 255 {
+        bits.read(32)?;
+    }
+    if bits.flag()? {
+        bits.bit()?;
+    }
+    if bits.flag()? {
+        bits.read(4)?;
+        if bits.flag()? {
+            bits.read(24)?;
+        }
+    }
+    if bits.flag()? {
+        bits.ue()?;
+        bits.ue()?;
+    }
+    if !bits.flag()? {
+        return Ok(None);
+    }
+    let (units, scale) = (bits.read(32)?, bits.read(32)?);
+    Ok(frame_rate(u64::from(scale), u64::from(units) * 2))
+}
+
+/// A rate in lowest terms, where it is between 1 and 240 pictures a second.
+#[must_use]
+pub fn frame_rate(numerator: u64, denominator: u64) -> Option<(u32, u32)> {
+    if denominator == 0 || !(denominator..=denominator.saturating_mul(240)).contains(&numerator) {
+        return None;
+    }
+    let (mut a, mut b) = (numerator, denominator);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    Some((
+        u32::try_from(numerator / a).ok()?,
+        u32::try_from(denominator / a).ok()?,
+    ))
+}
+
+/// A decoder configuration: its parameter sets, and how long the NAL units' lengths are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideoConfig {
+    /// Bytes of a NAL unit's length: 1, 2 or 4.
+    pub length_size: usize,
+    /// Sequence parameter sets, NAL headers included; at least one.
+    pub sps: Vec<Bytes>,
+    /// Picture parameter sets, NAL headers included.
+    pub pps: Vec<Bytes>,
+    /// What the first sequence parameter set says.
+    pub first: Sps,
+}
+
+impl VideoConfig {
+    /// Reads an `AVCDecoderConfigurationRecord`.
+    ///
+    /// # Errors
+    /// [`H264Error::Config`] or [`H264Error::Sps`].
+    pub fn read(record: &Bytes) -> Result<Self, H264Error> {
+        let head = record.first_chunk::<5>().ok_or(H264Error::Config)?;
+        let length_size = usize::from(head[4] & 3) + 1;
+        if head[0] != 1 || length_size == 3 {
+            return Err(H264Error::Config);
+        }
+        let mut at = 5;
+        let sps = sets(record, &mut at, 0x1f)?;
+        let pps = sets(record, &mut at, 0xff)?;
+        Self::of(length_size, sps, pps)
+    }
+
+    /// A configuration of these sets.
+    ///
+    /// # Errors
+    /// [`H264Error::Config`] without sets, [`H264Error::Sps`] when the first cannot be read.
+    pub fn of(length_size: usize, sps: Vec<Bytes>, pps: Vec<Bytes>) -> Result<Self, H264Error> {
+        let first = Sps::read(sps.first().ok_or(H264Error::Config)?)?;
+        if pps.is_empty() || sps.len() > MAX_SETS || pps.len() > MAX_SETS {
+            return Err(H264Error::Config);
+        }
+        Ok(Self {
+            length_size,
+            sps,
+            pps,
+            first,
+        })
+    }
+
+    /// The record, for NAL units with lengths of four bytes.
+    #[must_use]
+    pub fn write(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(1);
+        out.put_slice(&self.first.profile);
+        out.put_u8(0xff);
+        for (flags, sets) in [(0xe0, &self.sps), (0, &self.pps)] {
+            out.put_u8(flags | u8::try_from(sets.len()).unwrap_or(31));
+            for set in sets {
+                out.put_u16(u16::try_from(set.len()).unwrap_or(u16::MAX));
+                out.put_slice(set);
+            }
+        }
+        if matches!(self.first.profile[0], 100 | 110 | 122 | 144 | 244) {
+            let [format, luma, chroma] = self.first.chroma;
+            out.put_slice(&[0xfc | format, 0xf8 | luma, 0xf8 | chroma, 0]);
+        }
+        out.freeze()
+    }
+
+    /// The track in short; `rate` where the first set's is not the one to show.
+    #[must_use]
+    pub fn summary(&self, rate: Option<(u32, u32)>) -> TrackSummary {
+        let [profile, flags, level] = self.first.profile;
+        TrackSummary {
+            kind: TrackKind::Video,
+            codec: Codec::H264,
+            codec_string: format!("avc1.{profile:02x}{flags:02x}{level:02x}"),
+            bitrate: BitsPerSecond(0),
+            detail: TrackDetail::Video {
+                width: self.first.width,
+                height: self.first.height,
+                rate: rate.or(self.first.rate).unwrap_or((0, 1)),
+            },
+        }
+    }
+}
+
+fn sets(record: &Bytes, at: &mut usize, mask: u8) -> Result<Vec<Bytes>, H264Error> {
+    let count = record.get(*at).ok_or(H264Error::Config)? & mask;
+    *at += 1;
+    let mut sets = Vec::new();
+    for _ in 0..count {
+        let len = record
+            .get(*at..)
+            .and_then(|b| b.first_chunk::<2>())
+            .ok_or(H264Error::Config)?;
+        let start = *at + 2;
+        let end = start + usize::from(u16::from_be_bytes(*len));
+        if end > record.len() || end == start {
+            return Err(H264Error::Config);
+        }
+        sets.push(record.slice(start..end));
+        *at = end;
+    }
+    Ok(sets)
+}
+
+/// An access unit, cleaned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessUnit {
+    /// NAL units with lengths of four bytes; no parameter sets, delimiters, end marks or filler. Empty when nothing
+    /// is left.
+    pub data: Bytes,
+    /// Whether it has an IDR slice.
+    pub idr: bool,
+    /// Whether it has a recovery point message.
+    pub recovery: bool,
+    /// Sequence parameter sets that were in it.
+    pub sps: Vec<Bytes>,
+    /// Picture parameter sets that were in it.
+    pub pps: Vec<Bytes>,
+}
+
+impl AccessUnit {
+    /// Takes an access unit of NAL units with lengths of `length_size` bytes apart. Its bytes are shared where nothing
+    /// has to go, copied where something has.
+    ///
+    /// # Errors
+    /// [`H264Error::Unit`].
+    pub fn read(unit: &Bytes, length_size: usize) -> Result<Self, H264Error> {
+        let mut this = Self {
+            data: Bytes::new(),
+            idr: false,
+            recovery: false,
+            sps: Vec::new(),
+            pps: Vec::new(),
+        };
+        let mut keep = Vec::new();
+        let mut clean = length_size == 4;
+        let mut at = 0;
+        while at < unit.len() {
+            let length = unit
+                .get(at..at + length_size)
+                .ok_or(H264Error::Unit)?
+                .iter()
+                .fold(0usize, |n, b| n << 8 | usize::from(*b));
+            let start = at + length_size;
+            let end = start.checked_add(length).ok_or(H264Error::Unit)?;
+            if end > unit.len() {
+                return Err(H264Error::Unit);
+            }
+            at = end;
+            let Some(header) = unit.get(start..end).and_then(|n| n.first()) else {
+                clean = false;
+                continue;
+            };
+            let nal = start..end;
+            match header & 0x1f {
+                7 if this.sps.len() < MAX_SETS => this.sps.push(unit.slice(nal)),
+                8 if this.pps.len() < MAX_SETS => this.pps.push(unit.slice(nal)),
+                7..=13 => {}
+                kind => {
+                    this.idr |= kind == 5;
+                    this.recovery |= kind == 6 && has_recovery_point(&unit[start + 1..end]);
+                    keep.push(nal);
+                    continue;
+                }
+            }
+            clean = false;
+        }
+        if clean {
+            this.data = unit.clone();
+        } else {
+            let mut out = BytesMut::with_capacity(unit.len() + keep.len() * 4);
+            for nal in keep {
+                out.put_u32(u32::try_from(nal.len()).map_err(|_| H264Error::Unit)?);
+                out.put_slice(&unit[nal]);
+            }
+            this.data = out.freeze();
+        }
+        Ok(this)
+    }
+}
+
+/// Whether a supplemental enhancement message (7.3.2.3.1) has a payload of type 6. Escaped bytes inside payloads can
+/// hide a later one: encoders put the recovery point first.
+fn has_recovery_point(mut sei: &[u8]) -> bool {
+    let number = |sei: &mut &[u8]| {
+        let mut n = 0usize;
+        loop {
+            let (first, rest) = sei.split_first()?;
+            *sei = rest;
+            n += usize::from(*first);
+            if *first != 255 {
+                return Some(n);
+            }
+        }
+    };
+    while sei.len() > 2 {
+        let (Some(kind), Some(size)) = (number(&mut sei), number(&mut sei)) else {
+            return false;
+        };
+        if kind == 6 {
+            return true;
+        }
+        sei = sei.get(size..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// x264, 640x360, 30/1, High 3.0.
+    const SPS: &[u8] = &[
+        0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03,
+        0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2d, 0x96,
+    ];
+    const PPS: &[u8] = &[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0];
+
+    fn config() -> VideoConfig {
+        VideoConfig::of(
+            4,
+            vec![Bytes::from_static(SPS)],
+            vec![Bytes::from_static(PPS)],
+        )
+        .unwrap()
+    }
+
+    fn unit(nals: &[&[u8]], length_size: usize) -> Bytes {
+        let mut out = Vec::new();
+        for nal in nals {
+            out.extend(&u32::try_from(nal.len()).unwrap().to_be_bytes()[4 - length_size..]);
+            out.extend(*nal);
+        }
+        out.into()
+    }
+
+    #[test]
+    fn a_sequence_parameter_set_gives_size_rate_and_codec_string() {
+        let config = config();
+        assert_eq!((config.first.width, config.first.height), (640, 360));
+        assert_eq!(config.first.rate, Some((30, 1)));
+        let summary = config.summary(None);
+        assert_eq!(summary.codec_string, "avc1.64001e");
+        assert_eq!(VideoConfig::read(&config.write()).unwrap(), config);
+    }
+
+    #[test]
+    fn an_access_unit_is_shared_or_cleaned() {
+        let plain = unit(&[&[0x06, 5, 1, 0, 0x80], &[0x41, 9]], 4);
+        let read = AccessUnit::read(&plain, 4).unwrap();
+        assert_eq!(read.data.as_ptr(), plain.as_ptr());
+        assert!(!read.idr && !read.recovery);
+
+        let full = unit(&[&[9, 0xf0], SPS, PPS, &[0x65, 1], &[12, 0xff]], 2);
+        let read = AccessUnit::read(&full, 2).unwrap();
+        assert_eq!(read.data, unit(&[&[0x65, 1]], 4));
+        assert!(read.idr);
+        assert_eq!((read.sps, read.pps), (config().sps, config().pps));
+
+        let open = unit(&[&[0x06, 6, 1, 0xc4, 0x80], &[0x41, 1]], 4);
+        assert!(AccessUnit::read(&open, 4).unwrap().recovery);
+        assert_eq!(
+            AccessUnit::read(&Bytes::from_static(&[0, 0, 0, 9, 1]), 4),
+            Err(H264Error::Unit)
+        );
+    }
+
+    #[test]
+    fn rates_are_in_lowest_terms_and_plausible() {
+        assert_eq!(frame_rate(60_000, 2002), Some((30_000, 1001)));
+        assert_eq!(frame_rate(1000, 1), None);
+        assert_eq!(frame_rate(0, 0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), size in prop::sample::select(vec![1usize, 2, 4])) {
+            let bytes = Bytes::from(bytes);
+            let _ = (Sps::read(&bytes), VideoConfig::read(&bytes));
+            if let Ok(read) = AccessUnit::read(&bytes, size) {
+                prop_assert!(read.data.len() <= bytes.len() * 4);
+            }
+        }
+
+        #[test]
+        fn mutated_sets_never_panic(at in 0usize..26, to: u8, cut in 1usize..26) {
+            let mut set = SPS.to_vec();
+            set[at] = to;
+            let _ = Sps::read(&set);
+            let _ = Sps::read(&set[..cut]);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! From the live model to a view, doing again only what changed.
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use routing::model::{EpochId, TrackKind};
+
+use super::view::{Container, Hint, Rendition, Report, View, named};
+use crate::{
+    live::{Broadcast, Epoch, EpochLine, GroupSeq, TrackId},
+    pack::{Line, Piece, Segment, gaps_after, ticks, ts_line, walk},
+};
+
+/// What is kept of an epoch between two views.
+#[derive(Debug, Default)]
+struct Kept {
+    pieces: Vec<BTreeMap<GroupSeq, Piece>>,
+    lines: Vec<Line>,
+    ts: Line,
+    ended: bool,
+}
+
+/// Keeps a broadcast's pieces up to date and derives views from them. A pure function of what the broadcast holds: what
+/// it remembers only spares doing things twice.
+#[derive(Debug, Default)]
+pub struct Deriver {
+    epochs: BTreeMap<EpochId, Kept>,
+}
+
+/// How far behind this edge another rendition's report is taken, so that it does not depend on which of two tracks'
+/// packets came first.
+const REPORT_LAG: std::time::Duration = Epoch::SEGMENT_TARGET;
+
+impl Deriver {
+    /// Looks at the broadcast. `None` where nothing changed that a playlist shows.
+    pub fn update(&mut self, broadcast: &Broadcast) -> Option<View> {
+        let epochs = broadcast.epochs();
+        let current = Arc::clone(epochs.last()?.epoch());
+        let gone = self.epochs.len();
+        self.epochs
+            .retain(|id, _| epochs.iter().any(|e| e.epoch().id == *id));
+        let mut changed = gone != self.epochs.len();
+        for line in &epochs {
+            let id = line.epoch().id;
+            changed |= !self.epochs.contains_key(&id);
+            changed |= self.epochs.entry(id).or_default().update(line);
+        }
+        changed.then(|| self.view(&epochs, &current))
+    }
+
+    fn view(&self, epochs: &[Arc<EpochLine>], current: &Arc<Epoch>) -> View {
+        let chain = chain(epochs, current);
+        let mut renditions = Vec::new();
+        for (name, id) in named(current) {
+            let lines = chain.iter().filter_map(|epoch| {
+                let (_, id) = named(epoch).into_iter().find(|(n, _)| *n == name)?;
+                let line = self.epochs.get(&epoch.id)?.lines.get(id.index())?;
+                Some((epoch, id, line))
+            });
+            renditions.extend(rendition(name.clone(), Container::Cmaf, current, id, lines));
+        }
+        let lead = |epoch: &Epoch| epoch.tracks.first().map(|t| t.id);
+        if let Some(id) = lead(current) {
+            let lines = chain
+                .iter()
+                .filter_map(|e| Some((e, lead(e)?, &self.epochs.get(&e.id)?.ts)));
+            renditions.extend(rendition("ts".into(), Container::Ts, current, id, lines));
+        }
+        let reports: HashMap<String, Vec<Report>> = renditions
+            .iter()
+            .filter(|r| r.container == Container::Cmaf)
+            .map(|r| (r.name.clone(), reports(r, &renditions)))
+            .collect();
+        for rendition in &mut renditions {
+            rendition.reports = reports.get(&rendition.name).cloned().unwrap_or_default();
+        }
+        View {
+            epoch: Arc::clone(current),
+            renditions,
+            text: Default::default(),
+        }
+    }
+}
+
+impl Kept {
+    /// Takes in what came; true where a playlist may have changed.
+    fn update(&mut self, line: &EpochLine) -> bool {
+        let epoch = line.epoch();
+        let ended = line.ended();
+        let mut changed = ended != self.ended;
+        self.ended = ended;
+        self.pieces.resize_with(epoch.tracks.len(), BTreeMap::new);
+        self.lines.resize_with(epoch.tracks.len(), Line::default);
+        let mut walked = false;
+        for (track, (pieces, old)) in epoch
+            .tracks
+            .iter()
+            .zip(self.pieces.iter_mut().zip(&mut self.lines))
+        {
+            let mut fresh = changed;
+            let groups = line.groups(track.id);
+            let kept = pieces.len();
+            pieces.retain(|seq, _| groups.binary_search_by_key(seq, |g| g.header().seq).is_ok());
+            fresh |= kept != pieces.len();
+            for group in groups {
+                let known = pieces
+                    .get_mut(&group.header().seq)
+                    .filter(|p| Arc::ptr_eq(p.group(), &group));
+                if let Some(piece) = known {
+                    fresh |= piece.update();
+                } else {
+                    fresh = true;
+                    pieces.insert(group.header().seq, Piece::new(group));
+                }
+            }
+            if fresh {
+                let mut new = walk(epoch, track, pieces.values(), ended);
+                new.adopt(old);
+                *old = new;
+                walked = true;
+            }
+        }
+        changed |= walked;
+        if changed && let Some((lead, id)) = self.lines.first().zip(epoch.tracks.first()) {
+            let sound = epoch
+                .tracks
+                .iter()
+                .find(|t| t.kind == TrackKind::Audio && t.id != id.id);
+            let pieces: Vec<&Piece> = sound
+                .and_then(|t| self.pieces.get(t.id.index()))
+                .map(|p| p.values().collect())
+                .unwrap_or_default();
+            self.ts = ts_line(
+                epoch,
+                lead,
+                sound.map(|t| (t, &pieces[..])),
+                ended,
+                &self.ts,
+            );
+        }
+        changed
+    }
+}
+
+/// The epochs that the current one continues, oldest first, itself last.
+fn chain(epochs: &[Arc<EpochLine>], current: &Arc<Epoch>) -> Vec<Arc<Epoch>> {
+    let mut chain = vec![Arc::clone(current)];
+    while let Some(before) = chain
+        .last()
+        .and_then(|e| e.follows.as_ref())
+        .and_then(|f| epochs.iter().find(|e| e.epoch().id == f.epoch))
+        .filter(|b| chain.iter().all(|e| e.id > b.epoch().id))
+    {
+        chain.push(Arc::clone(before.epoch()));
+    }
+    chain.reverse();
+    chain
+}
+
+fn rendition<'a>(
+    name: String,
+    container: Container,
+    current: &Arc<Epoch>,
+    id: TrackId,
+    lines: impl Iterator<Item = (&'a Arc<Epoch>, TrackId, &'a Line)>,
+) -> Option<Rendition> {
+    let track = current.track(id)?.clone();
+    let mut segments: Vec<Arc<Segment>> = Vec::new();
+    let mut open: Option<Segment> = None;
+    let mut hint = None;
+    let mut oldest: Option<&Arc<Epoch>> = None;
+    for (epoch, id, line) in lines {
+        let Some(track) = epoch.track(id) else {
+            continue;
+        };
+        oldest = oldest.or(Some(epoch));
+        let begun = line.segments.first().map(|s| s.number);
+        let begun = begun.or(line.open.as_ref().map(|o| o.number));
+        // The epoch before is over once this one has a segment: what it did not close is lost.
+        if let (Some(begun), Some(last)) = (begun, segments.last().cloned()) {
+            if begun <= last.number || begun - last.number > 1_000 {
+                segments.clear();
+                oldest = Some(epoch);
+            } else {
+                let lost = last.number + 1..begun;
+                // The successor's header says up to where, so that all nodes give the gap the same length.
+                let follows = epoch.follows.as_ref();
+                let end = follows.and_then(|f| f.last.get(last.track.index()));
+                let end = end.map_or(last.end, |l| l.dts);
+                segments.extend(gaps_after(&last, lost, end));
+            }
+        }
+        if begun.is_some() {
+            segments.extend(line.segments.iter().cloned());
+            open.clone_from(&line.open);
+        }
+        let next = segments
+            .last()
+            .map_or(track.first_segment, |s| s.number + 1);
+        hint = match &line.open {
+            Some(o) => Some((o.number, u32::try_from(o.parts.len()).unwrap_or(u32::MAX))),
+            None if line.lost.is_none() && line.segments.is_empty() => {
+                Some((track.first_segment, 0))
+            }
+            None => None,
+        }
+        .filter(|(n, _)| *n >= next)
+        .map(|(segment, part)| Hint {
+            epoch: epoch.id,
+            segment,
+            part,
+        });
+    }
+    // One behind the other: else the open segment is of no use.
+    let next = segments.last().map(|s| s.number + 1);
+    let open = open.filter(|o| next.is_none_or(|n| n == o.number));
+    let (first, long) = Rendition::window(&segments);
+    let begins = segments.first().map(|s| &**s).or(open.as_ref());
+    let whole = oldest.is_some_and(|e| e.follows.is_none())
+        && begins.is_some_and(|s| {
+            s.epoch
+                .track(s.track)
+                .is_some_and(|t| t.first_segment == s.number)
+        });
+    Some(Rendition {
+        name,
+        track,
+        container,
+        segments,
+        open,
+        hint,
+        first,
+        full: long || whole,
+        reports: Vec::new(),
+        text: Default::default(),
+    })
+}
+
+/// Where the others stood [`REPORT_LAG`] before this edge.
+fn reports(of: &Rendition, all: &[Rendition]) -> Vec<Report> {
+    let edge = |r: &Rendition| {
+        let open = r.open.as_ref().filter(|o| !o.parts.is_empty());
+        let last = open.or(r.segments.last().map(|s| &**s))?;
+        Some((last.epoch.id, last.end, last.timescale()))
+    };
+    let Some((epoch, end, scale)) = edge(of) else {
+        return Vec::new();
+    };
+    let until = end - ticks(REPORT_LAG, scale);
+    let report = |other: &Rendition| {
+        let limit = until * i64::from(other.track.timescale) / i64::from(scale.max(1));
+        let segments = other.segments.iter().map(|s| &**s).chain(&other.open);
+        let mut parts = segments
+            .rev()
+            .filter(|s| s.epoch.id == epoch)
+            .flat_map(|s| s.parts.iter().rev());
+        let part = parts.find(|p| p.end <= limit)?;
+        Some(Report {
+            name: other.name.clone(),
+            segment: part.segment,
+            part: part.number,
+        })
+    };
+    all.iter()
+        .filter(|o| o.container == Container::Cmaf && o.name != of.name)
+        .filter_map(report)
+        .collect()
+}

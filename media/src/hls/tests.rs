@@ -1,0 +1,327 @@
+//! Playlists over time, at several nodes.
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use rand::RngExt;
+
+use super::*;
+use crate::{
+    live::{Follows, Last},
+    pack::tests::{Feed, Made, broadcast, cut, epoch, frames, random, rng},
+};
+
+/// What was seen under a name: playlists by edge, segments and parts by URL.
+#[derive(Default)]
+struct Seen(HashMap<String, Bytes>);
+
+impl Seen {
+    /// Notes all that a view gives; asserts that nothing under a name changes. Counts what was compared with `other`.
+    fn note(&mut self, view: &View, other: Option<&Seen>, what: &str) -> usize {
+        let mut compared = 0;
+        for r in &view.renditions {
+            let mut put = |name: String, bytes: &dyn Fn() -> Bytes, again: bool| {
+                if self.0.contains_key(&name) && !again {
+                    return;
+                }
+                let bytes = bytes();
+                if let Some(before) = self.0.get(&name) {
+                    assert_eq!(before, &bytes, "{what}: {name} changed");
+                }
+                if let Some(other) = other {
+                    let there = other.0.get(&name);
+                    let there = there.unwrap_or_else(|| panic!("{what}: only here: {name}"));
+                    assert_eq!(there, &bytes, "{what}: {name} differs");
+                    compared += 1;
+                }
+                self.0.insert(name, bytes);
+            };
+            let segments = r.segments.iter().map(|s| &**s);
+            for s in segments.clone().filter(|s| !s.is_gap()) {
+                let name = format!("{}/{}/{}", s.epoch.id, r.name, s.number);
+                put(name, &|| s.body().to_bytes(), false);
+            }
+            for p in segments.chain(&r.open).flat_map(|s| &s.parts) {
+                let name = format!("{}/{}.{}", r.name, p.segment, p.number);
+                put(name, &|| p.body().to_bytes(), false);
+            }
+            if r.full && r.last().is_some() {
+                let open = r.open.as_ref().map(|o| (o.number, o.parts.len()));
+                let last = r.segments.last().map(|s| s.number);
+                let edge = format!("{} {last:?} {open:?} {:?}", r.name, r.hint);
+                put(format!("{edge} skip"), &|| r.playlist(true), true);
+                put(edge, &|| r.playlist(false), true);
+            }
+        }
+        compared
+    }
+}
+
+fn run(
+    made: &Made,
+    seed: u64,
+    from: f64,
+    delay: [f64; 2],
+    spread: f64,
+    seen: &mut Seen,
+    other: Option<&Seen>,
+) -> usize {
+    let broadcast = broadcast();
+    let mut feed = Feed::new(made, Arc::clone(&broadcast));
+    let mut deriver = Deriver::default();
+    let mut compared = 0;
+    for arrival in made.arrivals(&mut rng(seed), from, &delay, spread) {
+        feed.take(arrival);
+        if let Some(view) = deriver.update(&broadcast) {
+            compared += seen.note(&view, other, &format!("seed {seed}"));
+        }
+    }
+    compared
+}
+
+#[test]
+fn any_join_point_and_any_arrival_order_give_the_same_bytes_or_none() {
+    let mut compared = 0;
+    for seed in 0..12 {
+        let made = random(&mut rng(seed), 1, 45.0);
+        let mut origin = Seen::default();
+        run(&made, seed, f64::MIN, [0.0, 0.0], 0.0, &mut origin, None);
+        for node in 0..3 {
+            let mut random = rng(seed * 10 + node);
+            let from = if node == 0 {
+                f64::MIN
+            } else {
+                random.random_range(0.0..15.0)
+            };
+            let delay = [random.random_range(0.0..0.5), random.random_range(0.0..0.5)];
+            let mut seen = Seen::default();
+            compared += run(&made, seed, from, delay, 0.5, &mut seen, Some(&origin));
+        }
+    }
+    assert!(compared > 10_000, "{compared}");
+}
+
+/// The last view of a broadcast.
+fn last_view(broadcast: &crate::live::Broadcast) -> View {
+    Deriver::default().update(broadcast).unwrap()
+}
+
+fn check(playlist: &str) {
+    let value = |tag: &str| -> f64 {
+        let at = playlist
+            .find(tag)
+            .unwrap_or_else(|| panic!("no {tag} in {playlist}"));
+        let rest = &playlist[at + tag.len()..];
+        let end = rest.find([',', '\n']).unwrap();
+        rest[..end].parse().unwrap()
+    };
+    assert!(playlist.starts_with("#EXTM3U\n#EXT-X-VERSION:9\n"));
+    assert!(playlist.contains("\n#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    assert!(playlist.contains("CAN-BLOCK-RELOAD=YES"));
+    let (target, part) = (value("TARGETDURATION:"), value("PART-TARGET="));
+    assert!(value("PART-HOLD-BACK=") >= 3.0 * part - 1e-9);
+    assert!(value(",HOLD-BACK=") >= 3.0 * target);
+    assert!(value("CAN-SKIP-UNTIL=") >= 6.0 * target);
+    let mut parts: Vec<(f64, bool)> = Vec::new();
+    for line in playlist.lines() {
+        if let Some(rest) = line.strip_prefix("#EXT-X-PART:DURATION=") {
+            let (length, _) = rest.split_once(',').unwrap();
+            parts.push((length.parse().unwrap(), false));
+        }
+        if let Some(length) = line.strip_prefix("#EXTINF:") {
+            let length: f64 = length.trim_end_matches(',').parse().unwrap();
+            assert!(length.round() <= target, "{line}");
+            if let Some(last) = parts.last_mut() {
+                last.1 = true;
+            }
+        }
+    }
+    assert!(!parts.is_empty());
+    for (length, ends_segment) in parts {
+        assert!(length <= part, "{length} of {part}");
+        assert!(ends_segment || length >= 0.85 * part, "{length} of {part}");
+    }
+}
+
+#[test]
+fn playlists_keep_the_rules_that_are_commonly_missed() {
+    for seed in 0..20 {
+        let made = random(&mut rng(seed), 1, 33.0);
+        let broadcast = broadcast();
+        let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+        let mut deriver = Deriver::default();
+        let mut view = None;
+        for arrival in made.arrivals(&mut rng(seed), f64::MIN, &[0.0, 0.1], 0.0) {
+            feed.take(arrival);
+            view = deriver.update(&broadcast).or(view);
+        }
+        let view = view.unwrap();
+        for name in ["v0", "a0"] {
+            let r = view.rendition(name).unwrap();
+            let text = String::from_utf8(r.playlist(false).to_vec()).unwrap();
+            check(&text);
+            let independent = text.contains("#EXT-X-INDEPENDENT-SEGMENTS");
+            let listed = &r.segments[r.first..];
+            let open = r.open.iter().filter(|o| !o.parts.is_empty());
+            let all = listed
+                .iter()
+                .map(|s| &**s)
+                .chain(open)
+                .all(|s| s.independent);
+            assert_eq!(independent, all, "seed {seed}");
+            let other = if name == "v0" { "a0" } else { "v0" };
+            assert!(text.contains(&format!("RENDITION-REPORT:URI=\"{other}.m3u8\",LAST-MSN=")));
+            assert!(text.contains("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\""));
+            let window: f64 = text
+                .lines()
+                .filter_map(|l| {
+                    l.strip_prefix("#EXTINF:")?
+                        .strip_suffix(',')?
+                        .parse::<f64>()
+                        .ok()
+                })
+                .sum();
+            assert!((24.0..28.5).contains(&window), "{window}");
+        }
+    }
+}
+
+#[test]
+fn a_request_is_held_until_its_edge_and_a_part_past_the_end_is_part_0_of_the_next() {
+    let made = random(&mut rng(2), 1, 20.0);
+    let broadcast = broadcast();
+    let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+    let mut deriver = Deriver::default();
+    let at = |segment, part| Position { segment, part };
+    let (mut past_end, mut next_begun) = (None, None);
+    for (i, arrival) in made
+        .arrivals(&mut rng(2), f64::MIN, &[0.0, 0.0], 0.0)
+        .into_iter()
+        .enumerate()
+    {
+        feed.take(arrival);
+        let Some(view) = deriver.update(&broadcast) else {
+            continue;
+        };
+        let r = view.rendition("v0").unwrap();
+        let Some(last) = r.last() else { continue };
+        assert_eq!(r.reload(at(last + 3, None)), Reload::Refuse(BadAsk::TooFar));
+        assert_ne!(r.reload(at(last + 2, None)), Reload::Refuse(BadAsk::TooFar));
+        if let Some(open) = r.open.as_ref().filter(|o| !o.parts.is_empty()) {
+            let parts = u32::try_from(open.parts.len()).unwrap();
+            assert_eq!(r.reload(at(open.number, Some(parts - 1))), Reload::Now);
+            assert_eq!(r.reload(at(open.number, Some(parts))), Reload::Hold);
+            assert_eq!(r.reload(at(open.number, None)), Reload::Hold);
+            assert_eq!(r.reload(at(open.number - 1, Some(500))), Reload::Now);
+        }
+        // What was asked of segment 1002 past its end is there exactly when part 0 of 1003 is.
+        if r.reload(at(1002, Some(500))) == Reload::Now {
+            past_end.get_or_insert(i);
+        }
+        if r.any(1003).is_some_and(|s| !s.parts.is_empty()) {
+            next_begun.get_or_insert(i);
+        }
+    }
+    assert!(past_end.is_some());
+    assert_eq!(past_end, next_begun);
+}
+
+#[test]
+fn an_epoch_that_follows_continues_the_numbers_behind_one_discontinuity() {
+    let mut random_ = rng(4);
+    let first = random(&mut random_, 1, 9.0);
+    let broadcast = broadcast();
+    let mut feed = Feed::new(&first, Arc::clone(&broadcast));
+    for arrival in first.arrivals(&mut rng(0), f64::MIN, &[0.0, 0.0], 0.0) {
+        feed.take(arrival);
+    }
+    broadcast.end(first.epoch.id);
+    drop(feed);
+    let last: Vec<Last> = first
+        .groups
+        .iter()
+        .map(|g| {
+            let (header, frames) = g.last().unwrap();
+            Last {
+                segment: header.stamp.segment,
+                dts: frames.last().unwrap().dts,
+            }
+        })
+        .collect();
+    let mut tracks = first.epoch.tracks.clone();
+    for (track, last) in tracks.iter_mut().zip(&last) {
+        track.first_segment = last.segment + 1;
+    }
+    let follows = Follows {
+        epoch: first.epoch.id,
+        last,
+    };
+    for (n, follows) in [(2, Some(follows)), (3, None)] {
+        let continues = follows.is_some();
+        let epoch = epoch(n, tracks.clone(), follows);
+        let groups = epoch
+            .tracks
+            .iter()
+            .map(|t| cut(&epoch, t, &frames(&mut random_, t, 6.0, 0)))
+            .collect();
+        let made = Made { epoch, groups };
+        let before = last_view(&broadcast);
+        let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+        // An epoch without frames changes nothing in what is listed.
+        let opened = last_view(&broadcast);
+        if continues {
+            let count = |v: &View| v.rendition("v0").unwrap().segments.len();
+            assert_eq!(count(&before), count(&opened));
+        }
+        for arrival in made.arrivals(&mut rng(0), f64::MIN, &[0.0, 0.0], 0.0) {
+            feed.take(arrival);
+        }
+        let view = last_view(&broadcast);
+        for name in ["v0", "a0", "ts"] {
+            let r = view.rendition(name).unwrap();
+            let numbers: Vec<u64> = r.segments.iter().map(|s| s.number).collect();
+            assert!(numbers.windows(2).all(|w| w[0] + 1 == w[1]), "{numbers:?}");
+            let text = String::from_utf8(r.playlist(false).to_vec()).unwrap();
+            let jumps = text
+                .lines()
+                .filter(|l| *l == "#EXT-X-DISCONTINUITY")
+                .count();
+            assert_eq!(jumps, usize::from(continues), "{text}");
+            let maps = text.matches("#EXT-X-MAP").count();
+            let expected = if name == "ts" {
+                0
+            } else {
+                1 + usize::from(continues)
+            };
+            assert_eq!(maps, expected);
+            assert_eq!(text.contains(&first.epoch.id.to_string()), continues);
+            assert!(!text.contains("GAP"));
+        }
+    }
+}
+
+#[test]
+fn multivariant_playlists_are_as_written_here() {
+    let made = random(&mut rng(0), 1, 0.5);
+    let mut epoch = (*made.epoch).clone();
+    epoch.tracks = vec![
+        crate::pack::tests::track(0, routing::model::TrackKind::Video, (30_000, 1001), &[]),
+        crate::pack::tests::track(1, routing::model::TrackKind::Audio, (48_000, 1), &[]),
+    ];
+    assert_eq!(
+        multivariant(&epoch, Container::Cmaf),
+        "#EXTM3U\n\
+         #EXT-X-VERSION:9\n\
+         #EXT-X-CONTENT-STEERING:SERVER-URI=\"../steering\",PATHWAY-ID=\"base\"\n\
+         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"a0\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"a0.m3u8\"\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=295040,CODECS=\"avc1.42c00d,mp4a.40.2\",RESOLUTION=320x180,FRAME-RATE=29.970,AUDIO=\"a\",PATHWAY-ID=\"base\"\n\
+         v0.m3u8\n"
+    );
+    assert_eq!(
+        multivariant(&epoch, Container::Ts),
+        "#EXTM3U\n\
+         #EXT-X-VERSION:6\n\
+         #EXT-X-CONTENT-STEERING:SERVER-URI=\"../steering\",PATHWAY-ID=\"base\"\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=295040,CODECS=\"avc1.42c00d,mp4a.40.2\",RESOLUTION=320x180,FRAME-RATE=29.970,PATHWAY-ID=\"base\"\n\
+         ts.m3u8\n"
+    );
+}

@@ -1,0 +1,136 @@
+//! The origin: settles time and stamps the cut rule, once, before frames enter the live model.
+//!
+//! ```text
+//! FLV tags ─ Feed ─ Packet, Config ─ Origin ─ Output (epoch, group, frame) ─ Writer ─ live::Broadcast, Holders
+//! ```
+//! [`Origin`] and [`Feed`] have no I/O and no clock: arrival times come with the packets, and every decision is made
+//! on a packet, by media time, so there is no timer either. [`Writer`] gives the outputs their epoch's id and numbers
+//! and writes them into the model.
+//!
+//! # Time
+//! - 32-bit clocks of all tracks are unwrapped against one reference, the newest time of any track.
+//! - Tick 0 is the decode time of the first video keyframe (of the first sound, without video). Earlier sound is
+//!   dropped; sound that arrived before the keyframe but belongs after it is kept.
+//! - Video is milliseconds times 90; where the time is within 1 ms of the grid of a known constant rate, it is put on
+//!   the grid (3003 ticks at 29.97). It is never more than 1 ms off what the encoder said, so it cannot drift. A time
+//!   that does not rise is moved one tick past the one before. Where presentation is before decoding, decoding moves
+//!   ahead as far as it can, and the rest is cut to zero.
+//! - Sound is counted in samples. More than 100 ms behind the encoder's clock, it jumps there; more than 100 ms ahead,
+//!   frames are dropped until it no longer is ahead.
+//!
+//! # Epochs
+//! A new one opens after: a jump over 10 s forward, or over 1 s backward within a track; a hole of more than 4 s in a
+//! track, since no segment may be longer; another audio configuration; a track that comes, or is silent for 5 s
+//! while another goes on. It opens at a video keyframe; the other track's configuration is waited for up to 500 ms of
+//! media time, unless metadata says that there is none; without video, at the first sound, at once where metadata says
+//! so, else after 1 s. A video configuration that changes opens a segment at the next keyframe within the epoch.
+//!
+//! # Cuts
+//! - A video segment opens at the first keyframe at least 2 s (less half a frame) after the start of the one before,
+//!   at 4 s (plus half a frame at most) without one, and where the configuration changes.
+//! - Segment n of audio opens at the first sound presented at or after the start of segment n of video; when sound is
+//!   ahead in arrival, at the next sound after that start is known; by itself at 4.25 s, which rounds to the 4 s of
+//!   EXT-X-TARGETDURATION. Without video, every 2 s.
+//! - A group starts at every video keyframe, every second of sound, at every segment, and where the model's limits ask
+//!   for it. (No group lasts 8 s, as a segment opens after 4.)
+//! - A part closes when it has its number of frames and 85 % of the part target at least; where the encoder's rate is
+//!   not what was announced, as near below the target as can be told from the frames so far. The target of video is 4 %
+//!   above the nominal duration, so that milliseconds and jitter stay between 85 and 100 %; that of audio is exact.
+mod clock;
+mod core;
+mod cut;
+mod feed;
+mod running;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use routing::model::{TrackKind, TrackSummary, UnixMillis};
+
+pub use self::{
+    core::Origin,
+    feed::{Feed, FeedError},
+    writer::Writer,
+};
+use crate::live::{Frame, GroupSeq, Track, TrackConfig, TrackId};
+
+/// What the encoder's metadata says will come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Pictures.
+    pub video: bool,
+    /// Sound.
+    pub audio: bool,
+    /// Pictures a second, numerator and denominator.
+    pub rate: Option<(u32, u32)>,
+}
+
+/// A decoder's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// As in [`TrackConfig::data`].
+    pub data: Bytes,
+    /// The track in short; its kind says of which track.
+    pub summary: TrackSummary,
+    /// Samples of one frame, of audio; 0 of video.
+    pub frame_samples: u32,
+}
+
+/// One picture or audio packet with the encoder's own times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Video or audio.
+    pub kind: TrackKind,
+    /// Decode time in milliseconds, wrapping at 32 bits.
+    pub time: u32,
+    /// Presentation less decode time in milliseconds.
+    pub composition: i32,
+    /// Whether decoding can start here.
+    pub keyframe: bool,
+    /// As in [`Frame::data`].
+    pub data: Bytes,
+}
+
+/// What the origin decided, in the order in which it is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// An epoch opens; the one before, if any, was ended.
+    Open(Opening),
+    /// A group begins, and the track's group before it is finished.
+    Group(Beginning),
+    /// The next frame of the track's group.
+    Frame(TrackId, Frame),
+    /// The epoch ends with what is there.
+    End,
+}
+
+/// An epoch's constants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    /// The wall-clock time of tick 0: when its frame arrived.
+    pub programme_time: UnixMillis,
+    /// Its tracks, video first, with segments counted from 0.
+    pub tracks: Vec<Track>,
+}
+
+/// A group's header, with segments counted from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beginning {
+    /// Of which track.
+    pub track: TrackId,
+    /// Which in the track's line.
+    pub seq: GroupSeq,
+    /// Whether decoding can start at its first frame.
+    pub independent: bool,
+    /// The segment of its first frame, from 0.
+    pub segment: u64,
+    /// The part of its first frame.
+    pub part: u32,
+    /// Decode time of its first frame in ticks.
+    pub base_decode_time: i64,
+    /// What a decoder needs.
+    pub config: Arc<TrackConfig>,
+}

@@ -1,0 +1,279 @@
+//! MPEG-TS (ISO/IEC 13818-1) segments, one after the other without a seam although each is made by itself.
+//!
+//! Continuity counters start at 0 in every segment, because each PID has a multiple of 16 packets in each: the tables
+//! are repeated 16 times, spread over the segment (what receivers who join in the middle want anyway), and the last
+//! access unit of an elementary stream is cut into more, shorter payloads with stuffing between them.
+use bytes::Bytes;
+use routing::model::Codec;
+
+use super::{
+    Chain, EPOCH_ZERO,
+    codec::{Adts, annex_b, parameter_sets},
+    piece::Run,
+    walk::ticks,
+};
+use crate::live::{Epoch, Frame, TrackConfig, TrackId};
+
+const PACKET: usize = 188;
+const PAT: u16 = 0;
+const PMT: u16 = 0x1000;
+/// The PID of the epoch's first track; the others follow.
+const FIRST_PID: u16 = 0x100;
+/// Packets a PID and segment are a multiple of this.
+const CYCLE: usize = 16;
+/// The program clock runs this far behind decode times (27 MHz / 300), the time that decoders have to buffer.
+const CLOCK_LAG: i64 = 27_000;
+const MASK: i64 = (1 << 33) - 1;
+
+/// One access unit as a packetised elementary stream packet.
+struct Unit {
+    dts: i64,
+    track: TrackId,
+    key: bool,
+    pes: Vec<u8>,
+}
+
+/// The segment of these runs, each track's in order; the first line carries the program clock.
+pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
+    let mut units = Vec::new();
+    let mut streams = Vec::new();
+    for (track, runs) in lines {
+        let Some(first) = epoch.track(*track) else {
+            continue;
+        };
+        streams.push((*track, first.config.codec()));
+        for run in runs {
+            let config = &run.group().header().config;
+            let clock = |t: i64| {
+                let zero = ticks(EPOCH_ZERO, 90_000);
+                (t * 90_000).div_euclid(i64::from(first.timescale)) + zero
+            };
+            let codec = Elementary::new(config);
+            for frame in run.frames() {
+                units.extend(codec.unit(*track, &frame, clock));
+            }
+        }
+    }
+    units.sort_by_key(|u| (u.dts, u.track));
+    let mut mux = Mux::new(&streams, units.iter().map(|u| u.pes.len()).sum());
+    let mut last = std::collections::BTreeMap::new();
+    for (i, unit) in units.iter().enumerate() {
+        last.insert(unit.track, i);
+    }
+    let mut tables = 0;
+    for (i, unit) in units.iter().enumerate() {
+        while tables < CYCLE && tables * units.len() <= i * CYCLE {
+            mux.tables();
+            tables += 1;
+        }
+        mux.unit(unit, last.get(&unit.track) == Some(&i));
+    }
+    for _ in tables..CYCLE {
+        mux.tables();
+    }
+    Chain::new(vec![Bytes::from(mux.out)])
+}
+
+/// How a track's frames become elementary stream bytes.
+enum Elementary {
+    Avc { sets: Option<Bytes> },
+    Aac { adts: Option<Adts> },
+}
+
+impl Elementary {
+    fn new(config: &TrackConfig) -> Self {
+        match config.codec() {
+            Codec::Aac => Self::Aac {
+                adts: Adts::read(&config.data),
+            },
+            _ => Self::Avc {
+                sets: parameter_sets(&config.data),
+            },
+        }
+    }
+
+    fn unit(&self, track: TrackId, frame: &Frame, clock: impl Fn(i64) -> i64) -> Option<Unit> {
+        let (pts, dts) = (clock(frame.pts()), clock(frame.dts));
+        let mut pes = Vec::with_capacity(frame.data.len() + 96);
+        match self {
+            Self::Avc { sets } => {
+                pes_header(&mut pes, 0xe0, pts, Some(dts));
+                // An access unit delimiter: any kind of picture may follow.
+                pes.extend_from_slice(&[0, 0, 0, 1, 0x09, 0xf0]);
+                if let (Some(sets), true) = (sets, frame.keyframe) {
+                    pes.extend_from_slice(sets);
+                }
+                annex_b(&frame.data, &mut pes);
+            }
+            Self::Aac { adts } => {
+                pes_header(&mut pes, 0xc0, pts, None);
+                pes.extend_from_slice(&adts.as_ref()?.header(frame.data.len())?);
+                pes.extend_from_slice(&frame.data);
+            }
+        }
+        // A packet too long for its field says 0, as video may.
+        let len = u16::try_from(pes.len() - 6).unwrap_or(0);
+        pes.get_mut(4..6)?.copy_from_slice(&len.to_be_bytes());
+        Some(Unit {
+            dts,
+            track,
+            key: frame.keyframe,
+            pes,
+        })
+    }
+}
+
+fn pes_header(out: &mut Vec<u8>, stream: u8, pts: i64, dts: Option<i64>) {
+    out.extend_from_slice(&[0, 0, 1, stream, 0, 0, 0x84]);
+    match dts.filter(|dts| *dts != pts) {
+        Some(dts) => {
+            out.extend_from_slice(&[0xc0, 10]);
+            out.extend_from_slice(&stamp(3, pts));
+            out.extend_from_slice(&stamp(1, dts));
+        }
+        None => {
+            out.extend_from_slice(&[0x80, 5]);
+            out.extend_from_slice(&stamp(2, pts));
+        }
+    }
+}
+
+/// A 33-bit time in the five bytes of a PES header.
+fn stamp(tag: u8, time: i64) -> [u8; 5] {
+    let t = (time & MASK).to_be_bytes();
+    let bits = u64::from_be_bytes(t);
+    let byte = |v: u64| v.to_be_bytes()[7];
+    [
+        tag << 4 | byte(bits >> 29) & 0x0e | 1,
+        byte(bits >> 22),
+        byte(bits >> 14) | 1,
+        byte(bits >> 7),
+        byte(bits << 1) | 1,
+    ]
+}
+
+struct Mux {
+    out: Vec<u8>,
+    pat: Vec<u8>,
+    pmt: Vec<u8>,
+    clock: Option<TrackId>,
+    /// Packets so far: of the tables, then by track.
+    count: [usize; 258],
+}
+
+impl Mux {
+    fn new(streams: &[(TrackId, Codec)], payload: usize) -> Self {
+        let clock = streams.first().map(|(t, _)| *t);
+        let mut pmt = vec![0x02, 0, 0, 0, 1, 0xc1, 0, 0];
+        pmt.extend_from_slice(&(0xe000 | clock.map_or(0x1fff, pid)).to_be_bytes());
+        pmt.extend_from_slice(&[0xf0, 0]);
+        for (track, codec) in streams {
+            pmt.push(if *codec == Codec::Aac { 0x0f } else { 0x1b });
+            pmt.extend_from_slice(&(0xe000 | pid(*track)).to_be_bytes());
+            pmt.extend_from_slice(&[0xf0, 0]);
+        }
+        let [high, low] = (0xe000 | PMT).to_be_bytes();
+        let pat = vec![0x00, 0, 0, 0, 1, 0xc1, 0, 0, 0, 1, high, low];
+        Self {
+            // A tenth more than the payload, and the tables.
+            out: Vec::with_capacity(payload + payload / 10 + 4 * CYCLE * PACKET),
+            pat: section(pat),
+            pmt: section(pmt),
+            clock,
+            count: [0; 258],
+        }
+    }
+
+    fn header(&mut self, pid: u16, counter: usize, start: bool, adaptation: bool) {
+        let [high, low] = pid.to_be_bytes();
+        let count = self.count.get_mut(counter).map_or(0, |c| {
+            *c += 1;
+            (*c - 1) % CYCLE
+        });
+        let control = if adaptation { 0x30 } else { 0x10 };
+        self.out.extend_from_slice(&[
+            0x47,
+            high | u8::from(start) << 6,
+            low,
+            control | u8::try_from(count).unwrap_or(0),
+        ]);
+    }
+
+    fn tables(&mut self) {
+        for (counter, pid) in [(0, PAT), (1, PMT)] {
+            self.header(pid, counter, true, false);
+            let end = self.out.len() + PACKET - 4;
+            self.out.push(0);
+            let table = if counter == 0 { &self.pat } else { &self.pmt };
+            self.out.extend_from_slice(table);
+            self.out.resize(end, 0xff);
+        }
+    }
+
+    /// Writes an access unit; the last one of its track in enough packets to come to a multiple of [`CYCLE`].
+    fn unit(&mut self, unit: &Unit, last: bool) {
+        let clocked = self.clock == Some(unit.track);
+        // Flags of the first packet's adaptation field, and the clock reference.
+        let flags = u8::from(unit.key) << 6 | u8::from(clocked) << 4;
+        let mut field = Vec::new();
+        if flags != 0 {
+            field.push(flags);
+        }
+        if clocked {
+            let base = (unit.dts - CLOCK_LAG) & MASK;
+            let [.., a, b, c, d, e] = (base << 7).to_be_bytes();
+            field.extend_from_slice(&[a, b, c, d, e & 0x80 | 0x7e, 0]);
+        }
+        let room = PACKET - 4;
+        let first_room = room - if field.is_empty() { 0 } else { field.len() + 1 };
+        let len = unit.pes.len();
+        let counter = unit.track.index() + 2;
+        let mut packets = 1 + len.saturating_sub(first_room).div_ceil(room);
+        if last {
+            let so_far = self.count.get(counter).copied().unwrap_or(0);
+            // Each packet carries a byte at least; a unit has more than sixteen, its header alone has fourteen.
+            packets = (so_far + packets).next_multiple_of(CYCLE) - so_far;
+        }
+        let mut rest = &unit.pes[..];
+        for i in 0..packets {
+            let mut field: &[u8] = if i == 0 { &field } else { &[] };
+            let fixed = if field.is_empty() { 0 } else { field.len() + 1 };
+            let keep = packets - i - 1;
+            let take = (room - fixed).min(rest.len().saturating_sub(keep));
+            let stuffing = room - fixed - take;
+            self.header(pid(unit.track), counter, i == 0, fixed > 0 || stuffing > 0);
+            let end = self.out.len() + room - take;
+            if fixed > 0 || stuffing > 0 {
+                self.out
+                    .push(u8::try_from(room - take - 1).unwrap_or(u8::MAX));
+                if field.is_empty() && stuffing > 1 {
+                    field = &[0];
+                }
+                self.out.extend_from_slice(field);
+                self.out.resize(end, 0xff);
+            }
+            let (now, later) = rest.split_at(take);
+            self.out.extend_from_slice(now);
+            rest = later;
+        }
+    }
+}
+
+fn pid(track: TrackId) -> u16 {
+    FIRST_PID + u16::from(track.0)
+}
+
+/// Fills in a section's length and appends its checksum (ISO/IEC 13818-1 Annex A).
+fn section(mut body: Vec<u8>) -> Vec<u8> {
+    let len = u16::try_from(body.len() + 4 - 3).unwrap_or(0) | 0xb000;
+    if let Some(field) = body.get_mut(1..3) {
+        field.copy_from_slice(&len.to_be_bytes());
+    }
+    let crc = body.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| {
+            crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }
+        })
+    });
+    body.extend_from_slice(&crc.to_be_bytes());
+    body
+}

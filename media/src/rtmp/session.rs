@@ -1,0 +1,463 @@
+//! The server's end of a connection, without I/O.
+//!
+//! [`Session::receive`] takes bytes, [`Session::poll`] then gives events until it says `None`, [`Session::take_output`]
+//! gives the bytes to send, [`Session::deadline`] the moment at which to call [`Session::check_time`]. Bytes behind a
+//! [`Event::Publish`] are not looked at until [`Session::accept`] or [`Session::refuse`], so the caller can ask
+//! whoever decides before any media is read.
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use routing::model::{StreamKey, Uptime};
+
+use super::{
+    ProtocolError,
+    amf::Value,
+    chunk::{ChunkReader, Limits, Message},
+    command::{self, Command, Speaker},
+    handshake::Handshake,
+};
+use crate::flv::{Tag, TagKind};
+
+/// From accept to a publish command: then a connection that wants nothing is closed.
+pub const SETUP: Duration = Duration::from_secs(10);
+/// Without a whole message for so long, a connection is closed: slow senders too.
+pub const IDLE: Duration = Duration::from_secs(30);
+/// Commands that a client may send before it publishes. OBS sends five.
+const MAX_COMMANDS: u32 = 64;
+/// The message stream that `createStream` gives.
+const STREAM: u32 = 1;
+/// How many bytes a peer may send before it expects an acknowledgement, as we announce it.
+const OUR_WINDOW: u32 = 2_500_000;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The client wants to publish with this key. Answer with [`Session::accept`] or [`Session::refuse`].
+    Publish(StreamKey),
+    /// A media or data message of a publisher that was let in.
+    Tag(Tag),
+    /// The client ended its publication. What it sends after that is not read.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Commands,
+    Asking,
+    Publishing,
+    Closed,
+}
+
+/// An aggregate message that is being taken apart.
+#[derive(Debug)]
+struct Aggregate {
+    rest: Bytes,
+    /// The message's own time.
+    base: u32,
+    /// What to add to a tag's time, once the first tag has told it.
+    offset: Option<u32>,
+}
+
+/// The server's end of one connection.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    handshake: Handshake,
+    reader: ChunkReader,
+    speaker: Speaker,
+    input: BytesMut,
+    opened: Uptime,
+    last_message: Uptime,
+    app: Vec<String>,
+    commands: u32,
+    /// The peer's acknowledgement window, bytes received, bytes acknowledged.
+    window: u32,
+    received: u64,
+    acknowledged: u64,
+    /// Tags of an aggregate message that were not handed out yet.
+    aggregate: Option<Aggregate>,
+}
+
+impl Session {
+    /// A connection accepted at `now`. `seed` varies the handshake's filling.
+    #[must_use]
+    pub fn new(now: Uptime, seed: u64) -> Self {
+        Self {
+            phase: Phase::Handshake,
+            handshake: Handshake::server(seed),
+            reader: ChunkReader::new(Limits::STRANGER),
+            speaker: Speaker::default(),
+            input: BytesMut::new(),
+            opened: now,
+            last_message: now,
+            app: Vec::new(),
+            commands: 0,
+            window: 0,
+            received: 0,
+            acknowledged: 0,
+            aggregate: None,
+        }
+    }
+
+    /// Takes what the peer sent. Poll before the next call: what is not polled is kept.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if self.phase != Phase::Closed {
+            self.received += bytes.len() as u64;
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes to send.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.speaker.out)
+    }
+
+    /// When [`Session::check_time`] has something to say, if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Uptime {
+        match self.phase {
+            Phase::Handshake | Phase::Commands => self.opened + SETUP,
+            _ => self.last_message + IDLE,
+        }
+    }
+
+    /// Whether the peer took too long.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Timeout`], which says with what.
+    pub fn check_time(&self, now: Uptime) -> Result<(), ProtocolError> {
+        if now < self.deadline() {
+            return Ok(());
+        }
+        Err(ProtocolError::Timeout(match self.phase {
+            Phase::Handshake => "no RTMP handshake within 10 s",
+            Phase::Commands => "no publish command within 10 s",
+            _ => "no message for 30 s",
+        }))
+    }
+
+    /// Whether the publication ended or was refused: send the output, then close.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// The next event; `None` when more bytes, or an answer to [`Event::Publish`], are needed.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: close the connection.
+    pub fn poll(&mut self, now: Uptime) -> Result<Option<Event>, ProtocolError> {
+        if self.phase == Phase::Handshake {
+            if !self
+                .handshake
+                .advance(&mut self.input, &mut self.speaker.out)?
+            {
+                return Ok(None);
+            }
+            self.phase = Phase::Commands;
+        }
+        loop {
+            if matches!(self.phase, Phase::Asking | Phase::Closed) {
+                return Ok(None);
+            }
+            if let Some(tag) = self.next_of_aggregate()? {
+                return Ok(Some(Event::Tag(tag)));
+            }
+            self.acknowledge();
+            let Some(message) = self.reader.next(&mut self.input)? else {
+                return Ok(None);
+            };
+            self.last_message = now;
+            if let Some(event) = self.message(message)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// Lets the publisher in.
+    pub fn accept(&mut self) {
+        if self.phase != Phase::Asking {
+            return;
+        }
+        self.phase = Phase::Publishing;
+        self.reader.set_limits(Limits::PUBLISHER);
+        let begin = [[0; 2].as_slice(), &STREAM.to_be_bytes()].concat();
+        self.speaker.control(command::USER_CONTROL, &begin);
+        self.speaker.status(
+            STREAM,
+            "status",
+            "NetStream.Publish.Start",
+            "Publishing has started.",
+        );
+    }
+
+    /// Tells the client why its publication does not begin, or does not go on. `code` is such as
+    /// `NetStream.Publish.BadName`.
+    pub fn refuse(&mut self, code: &str, text: &str) {
+        if self.phase != Phase::Handshake {
+            self.speaker.status(STREAM, "error", code, text);
+        }
+        self.phase = Phase::Closed;
+    }
+
+    fn acknowledge(&mut self) {
+        if self.window > 0 && self.received - self.acknowledged >= u64::from(self.window / 2) {
+            self.acknowledged = self.received;
+            // The count wraps at 32 bits (section 5.4.3).
+            let count = (self.received & u64::from(u32::MAX)) as u32;
+            self.speaker
+                .control(command::ACKNOWLEDGEMENT, &count.to_be_bytes());
+        }
+    }
+
+    fn message(&mut self, message: Message) -> Result<Option<Event>, ProtocolError> {
+        let publishing = self.phase == Phase::Publishing;
+        match message.kind {
+            command::WINDOW => {
+                if let Some(size) = message.payload.first_chunk::<4>() {
+                    self.window = u32::from_be_bytes(*size);
+                }
+            }
+            // A ping request is answered with its own time (section 7.1.7).
+            command::USER_CONTROL
+                if message.payload.len() >= 6 && message.payload[..2] == [0, 6] =>
+            {
+                let pong = [&[0, 7][..], &message.payload[2..6]].concat();
+                self.speaker.control(command::USER_CONTROL, &pong);
+            }
+            command::COMMAND | command::COMMAND_AMF3 => {
+                self.commands += 1;
+                if self.commands > MAX_COMMANDS && !publishing {
+                    return Err(ProtocolError::Commands);
+                }
+                if let Some(command) = Command::read(&message) {
+                    return Ok(self.command(&command));
+                }
+            }
+            command::AGGREGATE if publishing => {
+                self.aggregate = Some(Aggregate {
+                    rest: message.payload,
+                    base: message.timestamp,
+                    offset: None,
+                });
+                return Ok(self.next_of_aggregate()?.map(Event::Tag));
+            }
+            command::AUDIO | command::VIDEO | command::DATA | command::DATA_AMF3 if publishing => {
+                let kind = match message.kind {
+                    command::AUDIO => TagKind::Audio,
+                    command::VIDEO => TagKind::Video,
+                    _ => TagKind::Data,
+                };
+                let skip = usize::from(message.kind == command::DATA_AMF3);
+                let body = message.payload.slice(skip.min(message.payload.len())..);
+                return Ok(Some(Event::Tag(Tag {
+                    kind,
+                    timestamp: message.timestamp,
+                    body,
+                })));
+            }
+            // Acknowledgements, bandwidth, shared objects; and media of somebody who was not let in.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// An aggregate message holds FLV tags, whose times count from that of the first (section 7.1.6).
+    fn next_of_aggregate(&mut self) -> Result<Option<Tag>, ProtocolError> {
+        while let Some(Aggregate {
+            mut rest,
+            base,
+            offset,
+        }) = self.aggregate.take()
+        {
+            if rest.len() < 11 {
+                return Ok(None);
+            }
+            let kind = rest[0];
+            let size =
+                usize::from(rest[1]) << 16 | usize::from(rest[2]) << 8 | usize::from(rest[3]);
+            let own = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
+            if rest.len() < 11 + size {
+                return Err(ProtocolError::Media("an aggregate is cut short"));
+            }
+            rest.advance(11);
+            let body = rest.split_to(size);
+            rest.advance(rest.len().min(4));
+            let offset = offset.unwrap_or_else(|| base.wrapping_sub(own));
+            let timestamp = own.wrapping_add(offset);
+            self.aggregate = Some(Aggregate {
+                rest,
+                base,
+                offset: Some(offset),
+            });
+            if let Some(kind) = TagKind::from_byte(kind) {
+                return Ok(Some(Tag {
+                    kind,
+                    timestamp,
+                    body,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn command(&mut self, command: &Command) -> Option<Event> {
+        match command.name.as_str() {
+            "connect" => self.connect(command),
+            "createStream" => {
+                self.answer(command, Value::Null, Value::Number(f64::from(STREAM)));
+            }
+            "FCPublish" => {
+                self.speaker.command(
+                    0,
+                    &[Value::text("onFCPublish"), Value::Number(0.0), Value::Null],
+                );
+                self.answer(command, Value::Null, Value::Undefined);
+            }
+            "publish" if self.phase == Phase::Commands => {
+                return self.publish(command.text(0));
+            }
+            "publish" => self.refuse(
+                "NetStream.Publish.BadConnection",
+                "This connection publishes already. Use one connection a stream.",
+            ),
+            "play" | "play2" => self.refuse(
+                "NetStream.Play.Failed",
+                "This port takes streams in. Watch over HTTP, at /play/ and the playback id.",
+            ),
+            "FCUnpublish" | "closeStream" | "deleteStream" if self.phase == Phase::Publishing => {
+                self.speaker.status(
+                    STREAM,
+                    "status",
+                    "NetStream.Unpublish.Success",
+                    "The publication has ended.",
+                );
+                self.phase = Phase::Closed;
+                return Some(Event::Ended);
+            }
+            "getStreamLength" => self.answer(command, Value::Null, Value::Number(0.0)),
+            // releaseStream, _checkbw and whatever else wants a result.
+            _ if command.transaction > 0.0 && !command.name.starts_with('_')
+                || command.name == "_checkbw" =>
+            {
+                self.answer(command, Value::Null, Value::Undefined);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn answer(&mut self, command: &Command, object: Value, result: Value) {
+        if command.transaction != 0.0 {
+            self.speaker.command(
+                0,
+                &[
+                    Value::text("_result"),
+                    Value::Number(command.transaction),
+                    object,
+                    result,
+                ],
+            );
+        }
+    }
+
+    fn connect(&mut self, command: &Command) {
+        let object = command.values.first();
+        let text = |name| {
+            object
+                .and_then(|o| o.get(name))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let mut app = segments(text("app"));
+        if app.is_empty() {
+            // rtmp://HOST[:PORT]/APP…
+            let url = text("tcUrl");
+            let path = url.split_once("://").map_or(url, |(_, rest)| rest);
+            app = segments(path.split_once('/').map_or("", |(_, path)| path));
+        }
+        self.app = app;
+        self.speaker
+            .control(command::WINDOW, &OUR_WINDOW.to_be_bytes());
+        let bandwidth = [&OUR_WINDOW.to_be_bytes()[..], &[2]].concat();
+        self.speaker.control(command::PEER_BANDWIDTH, &bandwidth);
+        let Speaker { chunks, out } = &mut self.speaker;
+        chunks.set_chunk_size(4096, out);
+        let properties = Value::Object(vec![
+            ("fmsVer".into(), Value::text("FMS/3,5,7,7009")),
+            ("capabilities".into(), Value::Number(31.0)),
+            ("mode".into(), Value::Number(1.0)),
+        ]);
+        let mut info = command::info(
+            "status",
+            "NetConnection.Connect.Success",
+            "Connection succeeded.",
+        );
+        if let Value::Object(entries) = &mut info {
+            entries.push(("objectEncoding".into(), Value::Number(0.0)));
+        }
+        self.answer(command, properties, info);
+    }
+
+    fn publish(&mut self, name: &str) -> Option<Event> {
+        if let Some(key) = stream_key(&self.app, name) {
+            self.phase = Phase::Asking;
+            return Some(Event::Publish(key));
+        }
+        self.refuse(
+            "NetStream.Publish.BadName",
+            "There is no stream key in this address. Publish to rtmp://HOST/live/KEY: server rtmp://HOST/live, stream \
+             key KEY.",
+        );
+        None
+    }
+}
+
+/// The parts of a path, a query left out.
+fn segments(path: &str) -> Vec<String> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    path.split('/')
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The key in app and stream name: both together are `live/KEY`, wherever the encoder cuts them and even where it
+/// says `live` or the key twice.
+fn stream_key(app: &[String], name: &str) -> Option<StreamKey> {
+    let name = segments(name);
+    let mut parts = app.iter().chain(&name).map(String::as_str);
+    if parts.next() != Some("live") {
+        return None;
+    }
+    let mut rest = parts.filter(|p| *p != "live");
+    let key = rest.next()?;
+    let usable = rest.all(|p| p == key) && key.len() <= StreamKey::MAX;
+    usable.then(|| StreamKey::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_found_wherever_the_encoder_puts_it() {
+        let cases = [
+            ("live", "KEY"),
+            ("live/", "KEY?token=abc"),
+            ("live?x=1", "KEY"),
+            ("/live/KEY", ""),
+            ("live/KEY", "KEY"),
+            ("live", "live/KEY"),
+            ("", "live/KEY"),
+        ];
+        for (app, name) in cases {
+            let key = stream_key(&segments(app), name);
+            assert_eq!(key, Some(StreamKey::new("key")), "{app} and {name}");
+        }
+        for (app, name) in [("live", ""), ("vod", "KEY"), ("live", "a/b"), ("", "KEY")] {
+            assert_eq!(stream_key(&segments(app), name), None, "{app} and {name}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! HLS as players get it: over HTTP, with ffmpeg and ffprobe as readers who owe us nothing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail by panicking, as its tests do"
+)]
+mod house;
+mod players;
+mod rules;

@@ -1,0 +1,30 @@
+//! Founding a mesh, and joining one.
+//!
+//! # How a node joins
+//! A gateway that holds its cluster's key makes a [`JoinToken`]: the mesh's root key, a fresh token key's secret half,
+//! a permit for its public half signed by the cluster, and addresses to dial. The permit says what it is good for, so
+//! any gateway of the cluster can redeem it, after a restart too, and nothing secret needs to be kept for it.
+//!
+//! 1. joiner → gateway: the permit, a nonce, its clock. The token's secret stays home.
+//! 2. gateway → joiner: its grants, a nonce, its clock. The joiner checks them to the root key in its token, against
+//!    the key that the connection was made with: now it knows whom it talks to.
+//! 3. joiner → gateway: name, roles, its consent, and the token key's signature over both nodes' keys, both nonces and
+//!    the wishes. It is worth nothing for another node, gateway or connection.
+//! 4. gateway → joiner: its grant, the mesh scope, addresses; for a gateway the cluster's key and epoch secret too.
+//!
+//! The grant names the token's key, and is a record: so the token is used, by this node, everywhere and for good. The
+//! same node may ask again and gets the same grant. While the node that made a token lives, others send joiners there,
+//! so that two gateways do not redeem one token at once.
+mod ask;
+mod found;
+mod issue;
+mod token;
+pub(crate) mod wire;
+
+pub use ask::{JoinError, JoinOptions, Joined, join};
+pub use found::{FoundError, FoundOptions, found};
+pub(crate) use issue::{Issuer, renew};
+pub use token::{JoinPermit, JoinToken, TokenError, TokenOptions};
+
+/// Further than this apart, two clocks are too far apart to join.
+pub(crate) const CLOCK: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,684 @@
+//! The task that drives membership: it owns the core, and everything else tells it what happened.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use routing::model::{BroadcastId, Clock, NodeId, Uptime};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    dial::Dials,
+    grants::{self, Known},
+    hello::First,
+    line::{HELLO, Line},
+    own::Own,
+    peers::{Peer, Peers, tag},
+    show,
+};
+use crate::{
+    authority::Standing,
+    carry::Handlers,
+    facts,
+    gate::Shown,
+    identity::DataDir,
+    join::Issuer,
+    link::{ConnectionId, LinkEvent, Links, frame},
+    member::{Core, Event, Life, Output},
+    probe::{self, Probe, Probes, Target},
+    records::Records,
+    view::{Advert, NodeState, Service, View},
+};
+
+/// How often dials, tries and pings are looked at.
+const CHORES: Duration = Duration::from_millis(200);
+/// How often a link's clock offset is measured.
+const PING: Duration = Duration::from_secs(2);
+/// The shortest time between two statements of load and place.
+const STATE: Duration = Duration::from_secs(1);
+/// How long to wait for a first peer before the view counts as settled without one.
+const ALONE: Duration = Duration::from_secs(15);
+/// How often the grant's age is looked at, and how soon again after a failure.
+const RENEW: Duration = Duration::from_secs(60);
+/// How long somebody who told a forged value is kept out.
+const BAN: Duration = Duration::from_secs(60);
+
+/// A link that has been admitted and wants to be used.
+pub(crate) struct Offer {
+    pub(crate) node: NodeId,
+    pub(crate) standing: Standing,
+    pub(crate) link: Peer,
+    /// Answered once the records know of the peer; dropped when the link is not wanted.
+    pub(crate) taken: oneshot::Sender<()>,
+}
+
+/// What other tasks tell the driver.
+pub(crate) enum Input {
+    Offer(Box<Offer>),
+    Ended {
+        connection: ConnectionId,
+        peer: NodeId,
+        why: Option<String>,
+    },
+    Said {
+        peer: NodeId,
+        body: Bytes,
+    },
+    Pong {
+        peer: NodeId,
+        sent: u64,
+        theirs: u64,
+    },
+    Tried {
+        target: Target,
+        reached: bool,
+    },
+    Renewed,
+    State(Box<NodeState>),
+    Advertise(Box<Advert>),
+    Withdraw(BroadcastId),
+    Publish(String, Option<Bytes>),
+    Prober(Arc<dyn Probe>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// What the driver works with.
+pub(crate) struct Parts {
+    pub(crate) id: NodeId,
+    pub(crate) dir: DataDir,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) records: Records,
+    pub(crate) links: Links,
+    pub(crate) peers: Peers,
+    pub(crate) handlers: Handlers,
+    pub(crate) issuer: Issuer,
+    pub(crate) own: Own,
+    pub(crate) shown: Shown,
+    pub(crate) known: Arc<Mutex<Known>>,
+    pub(crate) seeds: Vec<SocketAddr>,
+    pub(crate) announce: Vec<SocketAddr>,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) input: mpsc::Sender<Input>,
+}
+
+pub(crate) struct Driver {
+    parts: Parts,
+    core: Core,
+    line: Line,
+    dials: Dials,
+    probes: Probes,
+    prober: Option<Arc<dyn Probe>>,
+    /// Connections that are up, by whom and where.
+    up: BTreeMap<ConnectionId, (NodeId, SocketAddr)>,
+    /// Control addresses that were dialled and answered with the node's key.
+    dialed: BTreeSet<(NodeId, SocketAddr)>,
+    /// Dials for the sake of trying an address.
+    trying: BTreeMap<(NodeId, SocketAddr), Uptime>,
+    banned: BTreeMap<NodeId, Uptime>,
+    offsets: BTreeMap<NodeId, i64>,
+    state: NodeState,
+    said: Option<(NodeState, Uptime)>,
+    started: Uptime,
+    next_chores: Uptime,
+    next_ping: Uptime,
+    next_renewal: Uptime,
+    known_dirty: bool,
+    known_saved: Uptime,
+    linked_once: bool,
+    clock_warned: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts, core: Core, line: Line) -> Self {
+        let now = parts.clock.uptime();
+        Self {
+            parts,
+            core,
+            line,
+            dials: Dials::default(),
+            probes: Probes::default(),
+            prober: None,
+            up: BTreeMap::new(),
+            dialed: BTreeSet::new(),
+            trying: BTreeMap::new(),
+            banned: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            state: NodeState::default(),
+            said: None,
+            started: now,
+            next_chores: now,
+            next_ping: now,
+            next_renewal: now,
+            known_dirty: false,
+            known_saved: now,
+            linked_once: false,
+            clock_warned: false,
+        }
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<LinkEvent>,
+        mut input: mpsc::Receiver<Input>,
+    ) {
+        let mut config = self.parts.records.watch();
+        let mut reconciled = self.parts.records.reconciled();
+        let control: Vec<_> = self.parts.announce.iter().map(|a| (Service::Control, *a)).collect();
+        let key = facts::CONTROL.to_owned();
+        self.set(vec![(key, Some(facts::encode_addrs(&control)))]);
+        self.new_roster();
+        self.settle().await;
+        loop {
+            let now = self.now();
+            let wake = self.core.next_wake().min(self.next_chores).since(now);
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.on_link(event),
+                    None => break,
+                },
+                said = input.recv() => match said {
+                    Some(Input::Stop(done)) => {
+                        self.stop().await;
+                        drop(done.send(()));
+                        return;
+                    }
+                    Some(said) => self.on_input(said).await,
+                    None => break,
+                },
+                Ok(()) = config.changed() => self.new_roster(),
+                Ok(()) = reconciled.changed() => self.show(None),
+                () = tokio::time::sleep(wake) => {}
+            }
+            let now = self.now();
+            if now >= self.core.next_wake() {
+                self.core.tick(now);
+            }
+            if now >= self.next_chores {
+                self.chores().await;
+            }
+            self.settle().await;
+        }
+    }
+
+    fn now(&self) -> Uptime {
+        self.parts.clock.uptime()
+    }
+
+    /// Carries out what the core wants, and shows what is new.
+    async fn settle(&mut self) {
+        let mut changed = BTreeSet::new();
+        while let Some(out) = self.core.poll() {
+            match out {
+                Output::Send { to, bytes } => self.parts.peers.send(to, tag::MEMBER, &bytes),
+                Output::Event(Event::Changed(node)) => {
+                    changed.insert(node);
+                }
+                Output::Event(Event::Forged { by }) => {
+                    tracing::warn!(peer = %by.short(), "a member passed on what its alleged author did not sign; it is kept out for a minute");
+                    self.banned.insert(by, self.now() + BAN);
+                    if let Some(connection) = self.parts.peers.connection(by) {
+                        self.parts.links.close(connection).await;
+                    }
+                }
+                Output::Event(Event::Reborn { incarnation, twin }) => {
+                    if twin {
+                        tracing::error!("another process signs with this node's key: stop one of them, and give it a data directory of its own");
+                    }
+                    self.parts.own.set_incarnation(incarnation);
+                }
+            }
+        }
+        if !changed.is_empty() {
+            self.learn(&changed);
+            self.show(Some(&changed));
+        }
+    }
+
+    fn set(&mut self, changes: Vec<(String, Option<Bytes>)>) {
+        let now = self.now();
+        if let Err(error) = self.core.set(changes, now) {
+            tracing::warn!(%error, "not published");
+        }
+    }
+
+    /// Notes the control addresses that members name.
+    fn learn(&mut self, changed: &BTreeSet<NodeId>) {
+        let mut known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in changed.iter().filter(|n| **n != self.parts.id) {
+            let control = self.core.values(node).find(|(key, _)| *key == facts::CONTROL);
+            let Some((_, bytes)) = control else { continue };
+            let addrs: Vec<_> = facts::decode_addrs(bytes)
+                .into_iter()
+                .map(|(_, addr)| addr)
+                .take(8)
+                .collect();
+            if !addrs.is_empty() && known.get(node) != Some(&addrs) {
+                known.insert(*node, addrs);
+                self.known_dirty = true;
+            }
+        }
+    }
+
+    fn new_roster(&mut self) {
+        let config = self.parts.records.config();
+        let mut roster: BTreeSet<_> = config
+            .nodes()
+            .map(|n| n.id)
+            .filter(|id| config.standing(*id).is_some())
+            .collect();
+        {
+            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.retain(|id, _| config.node(*id).is_none() && !config.is_revoked(*id));
+            roster.extend(shown.keys());
+        }
+        let links = self.parts.links.clone();
+        for (id, peer) in self.parts.peers.lock().iter() {
+            if !roster.contains(id) {
+                tracing::info!(peer = %id.short(), "the peer's grant ended or was revoked");
+                let (links, connection) = (links.clone(), peer.connection);
+                tokio::spawn(async move { links.close(connection).await });
+            }
+        }
+        self.core.set_roster(roster);
+        self.parts.own.refresh(&self.parts.records, &self.parts.dir);
+        self.show(None);
+    }
+
+    /// Makes the view anew: of `only` these, or of all.
+    fn show(&mut self, only: Option<&BTreeSet<NodeId>>) {
+        let now = self.now();
+        let config = self.parts.records.config();
+        let alone = config.nodes().all(|n| n.id == self.parts.id);
+        let waited = !self.linked_once && now.since(self.started) >= ALONE;
+        let settled = *self.parts.records.reconciled().borrow() || alone || waited;
+        let old = self.parts.view.borrow().clone();
+        let view = show::view(&self.core, &config, &self.parts.shown, &old, only, settled);
+        if view.members != old.members || view.settled != old.settled {
+            self.parts.view.send_replace(Arc::new(view));
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up {
+                connection,
+                peer,
+                addr,
+                dialed,
+            } => {
+                self.up.insert(connection, (peer, addr));
+                if dialed {
+                    self.dialed.insert((peer, addr));
+                    let (links, line) = (self.parts.links.clone(), self.line.clone());
+                    let linked = self.parts.peers.connection(peer).is_some();
+                    let banned = self.banned.contains_key(&peer);
+                    if linked || banned || peer == self.parts.id {
+                        tokio::spawn(async move { links.close(connection).await });
+                    } else if self.parts.own.is_expired(self.parts.clock.unix()) {
+                        self.renew_at(connection);
+                    } else {
+                        tokio::spawn(async move {
+                            match links.open(connection).await {
+                                Ok(stream) => line.dialed(stream, connection, peer).await,
+                                Err(_) => links.close(connection).await,
+                            }
+                        });
+                    }
+                }
+            }
+            LinkEvent::Down {
+                connection,
+                peer,
+                why,
+            } => {
+                self.up.remove(&connection);
+                tracing::debug!(peer = %peer.short(), why, "connection ended");
+                self.lost(connection, peer);
+            }
+            LinkEvent::Failed { peer, why } => {
+                let peer = peer.map(|p| p.short());
+                tracing::debug!(peer, why, "dial failed");
+            }
+            LinkEvent::Stream { connection, stream } => {
+                let Some((peer, _)) = self.up.get(&connection).copied() else {
+                    return;
+                };
+                if self.banned.contains_key(&peer) {
+                    return;
+                }
+                let serve = Serve {
+                    line: self.line.clone(),
+                    handlers: self.parts.handlers.clone(),
+                    issuer: self.parts.issuer.clone(),
+                    admitted: self.parts.peers.connection(peer).is_some(),
+                };
+                tokio::spawn(serve.stream(stream, connection, peer));
+            }
+        }
+    }
+
+    fn lost(&mut self, connection: ConnectionId, peer: NodeId) {
+        if self.parts.peers.connection(peer) != Some(connection) {
+            return;
+        }
+        self.parts.peers.lock().remove(&peer);
+        self.offsets.remove(&peer);
+        let now = self.now();
+        self.core.unlinked(peer, now);
+        let records = self.parts.records.clone();
+        let peers = self.parts.peers.clone();
+        tokio::spawn(async move {
+            // It may be back already; then the records have heard of it anew.
+            if peers.connection(peer).is_none() {
+                records.peer_gone(peer).await;
+            }
+        });
+    }
+
+    async fn on_input(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Offer(offer) => self.on_offer(*offer).await,
+            Input::Ended {
+                connection,
+                peer,
+                why,
+            } => {
+                if let Some(why) = why {
+                    tracing::debug!(peer = %peer.short(), why, "control link ended");
+                }
+                self.lost(connection, peer);
+                self.parts.links.close(connection).await;
+            }
+            Input::Said { peer, body } => self.core.received(peer, &body, now),
+            Input::Pong { peer, sent, theirs } => self.on_pong(peer, sent, theirs),
+            Input::Tried { target, reached } => self.on_tried(&target, reached),
+            Input::Renewed => {
+                self.parts.own.refresh(&self.parts.records, &self.parts.dir);
+            }
+            Input::State(state) => {
+                self.state = *state;
+                self.say_state(now);
+            }
+            Input::Advertise(advert) => {
+                let key = facts::advert_key(advert.broadcast);
+                self.set(vec![(key, Some(facts::encode(&*advert)))]);
+            }
+            Input::Withdraw(broadcast) => self.set(vec![(facts::advert_key(broadcast), None)]),
+            Input::Publish(key, value) => self.set(vec![(facts::value_key(&key), value)]),
+            Input::Prober(prober) => self.prober = Some(prober),
+            Input::Stop(_) => {}
+        }
+    }
+
+    async fn on_offer(&mut self, offer: Offer) {
+        let Offer {
+            node,
+            standing,
+            link,
+            taken,
+        } = offer;
+        let old = self.parts.peers.lock().get(&node).cloned();
+        if let Some(old) = old {
+            let newer = link.incarnation > old.incarnation;
+            let same = link.incarnation == old.incarnation && (link.preferred || !old.preferred);
+            if !newer && !same {
+                self.parts.links.close(link.connection).await;
+                return;
+            }
+            self.lost(old.connection, node);
+            self.parts.links.close(old.connection).await;
+        }
+        if self.parts.records.config().node(node).is_none() {
+            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.insert(node, standing);
+        }
+        tracing::debug!(peer = %node.short(), "control link is up");
+        self.linked_once = true;
+        self.parts.peers.lock().insert(node, link);
+        self.new_roster();
+        self.parts.records.peer_connected(node).await;
+        drop(taken.send(()));
+        let now = self.now();
+        self.core.linked(node, now);
+        self.next_ping = now;
+    }
+
+    fn on_pong(&mut self, peer: NodeId, sent: u64, theirs: u64) {
+        let now = self.parts.clock.unix().0;
+        if self.parts.peers.connection(peer).is_none() || sent > now || now - sent > 5_000 {
+            return;
+        }
+        let offset = i64::try_from(i128::from(theirs) - i128::from(sent.midpoint(now)));
+        self.offsets.insert(peer, offset.unwrap_or(i64::MAX));
+        let mut all: Vec<_> = self.offsets.values().copied().collect();
+        all.sort_unstable();
+        let median = all.get(all.len() / 2).copied().unwrap_or(0);
+        let off = Duration::from_millis(median.unsigned_abs());
+        self.parts.records.set_clock_offset(off);
+        let far = off > crate::join::CLOCK;
+        if far && !self.clock_warned {
+            tracing::error!(seconds = off.as_secs(), ahead = median < 0, "this node's clock is far off its peers' median: set it (NTP); until then it writes nothing");
+        }
+        self.clock_warned = far;
+    }
+
+    fn say_state(&mut self, now: Uptime) {
+        let due = match &self.said {
+            None => true,
+            Some((said, at)) => now.since(*at) >= STATE && facts::differs(said, &self.state),
+        };
+        if due {
+            let value = facts::encode(&facts::State::new(&self.state));
+            self.set(vec![(facts::STATE.to_owned(), Some(value))]);
+            self.said = Some((self.state.clone(), now));
+        }
+    }
+
+    async fn chores(&mut self) {
+        let now = self.now();
+        self.next_chores = now + CHORES;
+        self.banned.retain(|_, until| *until > now);
+        if self.said.is_some() {
+            self.say_state(now);
+        }
+        self.dial(now).await;
+        self.probe(now).await;
+        if now >= self.next_ping {
+            self.next_ping = now + PING;
+            let stamp = self.parts.clock.unix().0.to_be_bytes();
+            let all: Vec<_> = self.parts.peers.lock().keys().copied().collect();
+            for peer in all {
+                self.parts.peers.send(peer, tag::PING, &stamp);
+            }
+        }
+        if now >= self.next_renewal {
+            self.next_renewal = now + RENEW;
+            self.renew();
+        }
+        if !self.parts.view.borrow().settled {
+            self.show(None);
+        }
+        if self.known_dirty && now.since(self.known_saved) >= STATE {
+            self.known_dirty = false;
+            self.known_saved = now;
+            let known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let dir = self.parts.dir.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = grants::save_peers(&dir, &known) {
+                    tracing::warn!(%error, "peers not remembered");
+                }
+            });
+        }
+    }
+
+    async fn dial(&mut self, now: Uptime) {
+        let config = self.parts.records.config();
+        let known: Known = {
+            let mut all = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever is on record without a grant in force is no peer, unless our own records may be old.
+            all.retain(|id, _| !config.is_revoked(*id));
+            all.clone()
+        };
+        let peers = self.parts.peers.lock().clone();
+        let banned = &self.banned;
+        let linked = |id: &NodeId| peers.contains_key(id) || banned.contains_key(id);
+        for (id, addrs) in self.dials.due(self.parts.id, &known, linked, now) {
+            self.parts.links.dial(Some(id), addrs).await;
+        }
+        if self.dials.seeds_due(peers.is_empty(), now) && !self.parts.seeds.is_empty() {
+            self.parts.links.dial(None, self.parts.seeds.clone()).await;
+        }
+    }
+
+    async fn probe(&mut self, now: Uptime) {
+        let view = self.parts.view.borrow().clone();
+        let live: BTreeSet<_> = view.alive().map(|m| m.id).collect();
+        let targets: BTreeSet<Target> = view
+            .alive()
+            .flat_map(|m| m.services.iter().map(|s| (m.id, s.service, s.addr)))
+            .filter(|t| t.1 == Service::Control || self.prober.is_some())
+            .collect();
+        self.dialed.retain(|(id, _)| live.contains(id));
+        for target in self.probes.due(self.parts.id, &live, &targets, now) {
+            let (node, service, addr) = target;
+            if service == Service::Control {
+                if self.dialed.remove(&(node, addr)) {
+                    self.on_tried(&target, true);
+                } else {
+                    self.trying.insert((node, addr), now);
+                    self.parts.links.try_dial(node, addr).await;
+                }
+            } else if let Some(prober) = &self.prober {
+                let (input, work) = (self.parts.input.clone(), prober.probe(node, service, addr));
+                tokio::spawn(async move {
+                    let reached = tokio::time::timeout(probe::TRY, work).await.unwrap_or(false);
+                    drop(input.send(Input::Tried { target, reached }).await);
+                });
+            }
+        }
+        // Control dials that came to an end, one way or the other.
+        let ended: Vec<_> = self.probes.running(Service::Control).collect();
+        for target in ended {
+            let at = (target.0, target.2);
+            if self.dialed.remove(&at) {
+                self.trying.remove(&at);
+                self.on_tried(&target, true);
+            } else if self.trying.get(&at).is_none_or(|t| now.since(*t) >= probe::TRY) {
+                self.trying.remove(&at);
+                self.on_tried(&target, false);
+            }
+        }
+    }
+
+    fn on_tried(&mut self, target: &Target, reached: bool) {
+        let now = self.now();
+        if self.probes.done(target, reached, now) {
+            let reached = self.probes.reached(target.0);
+            let value = (!reached.is_empty()).then(|| facts::encode_addrs(&reached));
+            self.set(vec![(facts::reached_key(target.0), value)]);
+        }
+        let tried = self.probes.nodes();
+        let stale: Vec<_> = self
+            .core
+            .values(&self.parts.id)
+            .filter_map(|(key, _)| key.strip_prefix("p/")?.parse().ok())
+            .filter(|id: &NodeId| !tried.contains(id))
+            .map(|id| (facts::reached_key(id), None))
+            .collect();
+        if !stale.is_empty() {
+            self.set(stale);
+        }
+    }
+
+    /// Gets this node's next grant when it is time: from itself, or from a linked gateway of its cluster.
+    fn renew(&mut self) {
+        let now = self.parts.clock.unix();
+        let Some(grant) = self.parts.own.wants_renewal(now) else {
+            return;
+        };
+        if self.parts.issuer.issues_for(grant.cluster) {
+            let (issuer, id) = (self.parts.issuer.clone(), self.parts.id);
+            let (dir, input) = (self.parts.dir.clone(), self.parts.input.clone());
+            tokio::spawn(async move {
+                let renewed = issuer.renewed(id, &grant).await;
+                super::own::keep(&dir, renewed, &input).await;
+            });
+            return;
+        }
+        let view = self.parts.view.borrow().clone();
+        let gateway = view.alive().find(|m| {
+            m.cluster == grant.cluster
+                && m.roles.has(routing::model::Role::Gateway)
+                && self.parts.peers.connection(m.id).is_some()
+        });
+        if let Some(connection) = gateway.and_then(|m| self.parts.peers.connection(m.id)) {
+            self.renew_at(connection);
+        }
+    }
+
+    fn renew_at(&self, connection: ConnectionId) {
+        let Some(grant) = self.parts.own.wants_renewal(self.parts.clock.unix()) else {
+            return;
+        };
+        let (links, dir) = (self.parts.links.clone(), self.parts.dir.clone());
+        let (input, peers) = (self.parts.input.clone(), self.parts.peers.clone());
+        tokio::spawn(async move {
+            let renewed = match links.open(connection).await {
+                Ok(stream) => crate::join::renew(stream, grant).await,
+                Err(error) => Err(error.to_string()),
+            };
+            super::own::keep(&dir, renewed, &input).await;
+            if !peers.lock().values().any(|p| p.connection == connection) {
+                // The next dial greets with the new grant.
+                links.close(connection).await;
+            }
+        });
+    }
+
+    async fn stop(&mut self) {
+        self.core.leave();
+        self.settle().await;
+        // A moment for the goodbye to be written; links that stand still are not waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let all: Vec<_> = self.parts.peers.lock().values().map(|p| p.connection).collect();
+        for connection in all {
+            self.parts.links.close(connection).await;
+        }
+    }
+}
+
+/// What a stream that a peer opened may lead to.
+struct Serve {
+    line: Line,
+    handlers: Handlers,
+    issuer: Issuer,
+    admitted: bool,
+}
+
+impl Serve {
+    async fn stream(self, mut stream: crate::link::Stream, connection: ConnectionId, peer: NodeId) {
+        let first = frame::read_value::<_, First>(&mut stream, frame::LINK);
+        match tokio::time::timeout(HELLO, first).await {
+            Ok(Ok(First::Link(hello))) => {
+                self.line.answered(stream, connection, peer, hello).await;
+            }
+            Ok(Ok(First::Call(protocol))) if self.admitted => {
+                self.handlers.answer(stream, peer, protocol).await;
+            }
+            Ok(Ok(First::Call(_))) => tracing::debug!(peer = %peer.short(), "a stranger's request was dropped"),
+            Ok(Ok(First::Join(greeting))) => self.issuer.admit(stream, peer, greeting).await,
+            Ok(Ok(First::Renew(asked))) => self.issuer.renewal(stream, peer, asked).await,
+            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "unreadable first words"),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether a node counts as alive in the view.
+pub(crate) fn is_alive(life: Life) -> bool {
+    life == Life::Alive
+}

@@ -1,0 +1,69 @@
+//! Who holds a broadcast, ranked for this node; and this node's own word that it does.
+use std::net::SocketAddr;
+
+use media::ports::{Holders, Holding, Source};
+use mesh::view::{Advert, Service};
+use routing::{
+    model::{BroadcastId, Prefix, Role},
+    rank::{Asker, Holds, Policy, rank},
+};
+use tokio::sync::watch;
+
+use super::{House, verified};
+
+impl Holders for House {
+    fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
+        let view = self.mesh.view().borrow().clone();
+        let holding: Vec<_> = view
+            .members
+            .values()
+            .filter(|m| m.id != self.id && m.alive)
+            .filter_map(|m| Some((m, m.adverts.iter().find(|a| a.broadcast == broadcast)?)))
+            .collect();
+        let candidates: Vec<_> = holding
+            .iter()
+            .map(|(member, advert)| {
+                let holds = if advert.replica_of.is_none() { Holds::Origin } else { Holds::Replica };
+                // Frames go between members: the role to hold is its advertisement, admission is the source's gate.
+                let mut candidate = self.candidate(member, true, Service::Media);
+                candidate.roles = candidate.roles.with(Role::Edge);
+                candidate.holds = holds;
+                candidate
+            })
+            .collect();
+        let asker = Asker { place: self.place.clone(), prefix: Prefix::new([0, 0, 0, 0].into(), 0) };
+        let ranked = rank(&candidates, &asker, &Policy::new(Role::Edge).holders_only().last_resort());
+        ranked
+            .chosen
+            .iter()
+            .filter_map(|scored| {
+                let (member, advert) = holding.iter().find(|(m, _)| m.id == scored.node)?;
+                let addresses: Vec<SocketAddr> = verified(member, Service::Media);
+                Some(Source { node: member.id, addresses, origin: advert.replica_of.is_none() })
+            })
+            .collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.view_version.subscribe()
+    }
+
+    fn advertise(&self, holding: Holding) {
+        let config = self.mesh.records().config();
+        let Some((_, tenant)) = Self::stream_of(&config, holding.broadcast) else {
+            // Its stream was deleted, or the entitlement ended, while it was being set up.
+            return;
+        };
+        self.mesh.advertise(Advert {
+            broadcast: holding.broadcast,
+            tenant,
+            epoch: holding.epoch,
+            claim: (holding.claim.stamp, holding.claim.node),
+            replica_of: holding.replica_of,
+        });
+    }
+
+    fn withdraw(&self, broadcast: BroadcastId) {
+        self.mesh.withdraw(broadcast);
+    }
+}

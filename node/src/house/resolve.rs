@@ -1,0 +1,320 @@
+//! Where viewers and streamers can go: `/play/ID`, `/resolve/ID`, Content Steering, `resolveViewerEndpoint`,
+//! `resolveIngestEndpoint`. All rank the same candidates as DNS does, through `routing`.
+use std::{net::SocketAddr, sync::Arc};
+
+use api::ports::{
+    Asker as ApiAsker, ContentFacts, Forward, ForwardError, IngestEndpoint, IngestEndpoints, IngestKind, ResolveError,
+    Resolver, ViewerEndpoint, ViewerEndpoints,
+};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use media::ports::{Pathway, Refusal, Resolve, Viewer};
+use mesh::{
+    config::{Config, Stream},
+    view::{Member, Service, View},
+};
+use routing::{
+    model::{BroadcastId, NodeId, PlaybackId, Prefix, Role, StreamKey, TenantId, Verb},
+    rank::{Asker, Holds, Policy, Ranked, rank},
+};
+use serde_json::{Value, json};
+
+use super::{House, verified};
+
+/// How many endpoints an answer names.
+const ENDPOINTS: usize = 5;
+
+/// How a base URL is written for somebody.
+#[derive(Clone, Copy, Debug)]
+struct Style<'a> {
+    secure: bool,
+    /// The host that was asked for: inside the mesh's names, answers are names; else addresses, for a caller who does
+    /// not resolve through the mesh.
+    host: Option<&'a str>,
+}
+
+struct Decision {
+    ranked: Ranked,
+    view: Arc<View>,
+}
+
+impl Decision {
+    fn members(&self) -> impl Iterator<Item = (&Arc<Member>, &routing::rank::Scored)> {
+        self.ranked.chosen.iter().filter_map(|s| Some((self.view.members.get(&s.node)?, s)))
+    }
+}
+
+impl House {
+    fn decide(&self, stream: &Stream, prefix: Prefix, role: Role, verb: Verb, service: Service) -> Decision {
+        let view = self.mesh.view().borrow().clone();
+        let config = self.mesh.records().config();
+        let broadcast = BroadcastId::of(stream.id);
+        let candidates: Vec<_> = view
+            .members
+            .values()
+            .map(|member| {
+                let entitled = config.entitled(stream.tenant, member.cluster).has(verb);
+                let mut candidate = self.candidate(member, entitled, service);
+                if verb == Verb::Serve {
+                    candidate.holds = holds(member, broadcast);
+                }
+                candidate
+            })
+            .collect();
+        let asker = Asker { place: self.places.locate(prefix.base()).place, prefix };
+        Decision { ranked: rank(&candidates, &asker, &Policy::new(role).last_resort()), view }
+    }
+
+    /// Scheme, host and port of a member's playback.
+    fn base_url(&self, config: &Config, tenant: TenantId, member: &Member, style: Style<'_>) -> Option<String> {
+        let service = if style.secure { Service::Https } else { Service::Http };
+        let addr = verified(member, service).into_iter().next()?;
+        let named = style.host.is_some_and(|host| {
+            host == config.base() || host.strip_suffix(config.base()).is_some_and(|rest| rest.ends_with('.'))
+        });
+        let label = config.tenant(tenant).and_then(|t| t.label.clone()).filter(|_| named);
+        let host = match label {
+            Some(tenant) => format!("{}.{tenant}.{}.{}", member.id.label(), config.suffix(), config.base()),
+            None if addr.is_ipv6() => format!("[{}]", addr.ip()),
+            None => addr.ip().to_string(),
+        };
+        Some(match (style.secure, addr.port()) {
+            (true, 443) => format!("https://{host}"),
+            (false, 80) => format!("http://{host}"),
+            (true, port) => format!("https://{host}:{port}"),
+            (false, port) => format!("http://{host}:{port}"),
+        })
+    }
+
+    fn stream(&self, id: PlaybackId) -> Result<Stream, Refusal> {
+        let config = self.mesh.records().config();
+        let stream = config.stream_by_playback(id).cloned();
+        stream.ok_or_else(|| Refusal::Unknown("no stream has this playback id".into()))
+    }
+
+    fn viewer_endpoints(&self, id: PlaybackId, prefix: Prefix, style: Style<'_>) -> Result<(ViewerEndpoints, Stream), Refusal> {
+        let stream = self.stream(id)?;
+        let config = self.mesh.records().config();
+        let service = if style.secure { Service::Https } else { Service::Http };
+        let decision = self.decide(&stream, prefix, Role::Edge, Verb::Serve, service);
+        let endpoints: Vec<_> = decision
+            .members()
+            .filter_map(|(member, scored)| {
+                let base_url = self.base_url(&config, stream.tenant, member, style)?;
+                let cmaf = format!("{base_url}/play/{id}/cmaf/index.m3u8");
+                let hls = format!("{base_url}/play/{id}/hls/index.m3u8");
+                Some(ViewerEndpoint {
+                    node_id: member.id,
+                    outputs: json!({ "cmaf": { "url": cmaf }, "hls": { "url": hls } }),
+                    url: cmaf,
+                    protocol: "cmaf".into(),
+                    geo_distance: scored.terms.km.map(f64::from),
+                    load_score: -f64::from(scored.total),
+                    terms: serde_json::to_value(scored.terms).unwrap_or_default(),
+                    base_url,
+                })
+            })
+            .take(ENDPOINTS)
+            .collect();
+        if endpoints.is_empty() {
+            return Err(Refusal::Unavailable("no node can serve this stream at the moment: try again shortly".into()));
+        }
+        let broadcast = BroadcastId::of(stream.id);
+        let mut holders: Vec<_> = decision
+            .view
+            .members
+            .values()
+            .filter(|m| m.alive && holds(m, broadcast) != Holds::No)
+            .map(|m| (holds(m, broadcast) != Holds::Origin, m.id))
+            .collect();
+        holders.sort_unstable();
+        let content = ContentFacts {
+            content_id: id.to_string(),
+            title: Some(stream.name.clone()),
+            description: stream.description.clone(),
+            live: None,
+            holders: holders.into_iter().map(|(_, node)| node).collect(),
+        };
+        let explained = serde_json::to_value(&decision.ranked).unwrap_or_default();
+        Ok((ViewerEndpoints { endpoints, content, decision: explained }, stream))
+    }
+
+    /// The document of `/play/ID`, with the route by which frames reach each holder.
+    fn document(&self, id: PlaybackId, viewer: &Viewer) -> Result<Value, Refusal> {
+        let style = Style { secure: viewer.secure, host: viewer.host.as_deref() };
+        let (found, stream) = self.viewer_endpoints(id, viewer.prefix, style)?;
+        let view = self.mesh.view().borrow().clone();
+        let broadcast = BroadcastId::of(stream.id);
+        let name = |node: NodeId| view.members.get(&node).map_or_else(|| node.short(), |m| m.name.to_string());
+        let route: Vec<Value> = view
+            .members
+            .values()
+            .filter(|m| m.alive)
+            .filter_map(|m| Some((m, m.adverts.iter().find(|a| a.broadcast == broadcast)?)))
+            .map(|(m, advert)| {
+                json!({
+                    "node": m.id, "name": m.name, "place": m.place,
+                    "from": advert.replica_of, "from_name": advert.replica_of.map(name),
+                })
+            })
+            .collect();
+        let endpoints: Vec<Value> = found
+            .endpoints
+            .iter()
+            .map(|e| {
+                let mut value = serde_json::to_value(e).unwrap_or_default();
+                value["name"] = json!(name(e.node_id));
+                value
+            })
+            .collect();
+        Ok(json!({
+            "primary": endpoints.first(),
+            "fallbacks": endpoints.get(1..).unwrap_or_default(),
+            "metadata": {
+                "contentId": id, "contentType": "live", "title": found.content.title,
+                "description": found.content.description,
+                "isLive": !route.is_empty(), "status": if route.is_empty() { "OFFLINE" } else { "LIVE" },
+            },
+            "served_by": { "node": self.id, "name": name(self.id) },
+            "route": route,
+            "decision": found.decision,
+        }))
+    }
+}
+
+fn holds(member: &Member, broadcast: BroadcastId) -> Holds {
+    match member.adverts.iter().find(|a| a.broadcast == broadcast) {
+        None => Holds::No,
+        Some(advert) if advert.replica_of.is_none() => Holds::Origin,
+        Some(_) => Holds::Replica,
+    }
+}
+
+/// The handle that `media` and `api` resolve by.
+#[derive(Clone, Debug)]
+pub struct ResolveDesk(pub Arc<House>);
+
+impl Resolve for ResolveDesk {
+    fn resolve<'a>(&'a self, id: PlaybackId, viewer: &'a Viewer) -> BoxFuture<'a, Result<Value, Refusal>> {
+        futures::future::ready(self.0.document(id, viewer)).boxed()
+    }
+
+    fn pathways(&self, id: PlaybackId, viewer: &Viewer) -> Vec<Pathway> {
+        let style = Style { secure: viewer.secure, host: viewer.host.as_deref() };
+        let Ok((found, _)) = self.0.viewer_endpoints(id, viewer.prefix, style) else { return Vec::new() };
+        found
+            .endpoints
+            .into_iter()
+            .map(|e| Pathway { id: e.node_id.label().to_string(), base_url: e.base_url })
+            .collect()
+    }
+}
+
+fn refused(refusal: Refusal) -> ResolveError {
+    match refusal {
+        Refusal::Unknown(why) => ResolveError::Unknown(why),
+        Refusal::Forbidden(why) => ResolveError::Denied(why),
+        other => ResolveError::Unavailable(other.to_string()),
+    }
+}
+
+impl Resolver for ResolveDesk {
+    fn viewer(&self, content: PlaybackId, asker: ApiAsker) -> BoxFuture<'_, Result<ViewerEndpoints, ResolveError>> {
+        async move {
+            let house = &self.0;
+            let base = house.mesh.records().config().base().to_owned();
+            let style = Style { secure: house.doors.https.is_some(), host: Some(&base) };
+            let prefix = Prefix::of_viewer(asker.addr);
+            let (mut found, stream) = house.viewer_endpoints(content, prefix, style).map_err(refused)?;
+            let live = super::LiveDesk(Arc::clone(house));
+            found.content.live = api::ports::LiveStats::facts(&live, BroadcastId::of(stream.id)).await;
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn ingest<'a>(
+        &'a self,
+        key: &'a StreamKey,
+        asker: ApiAsker,
+    ) -> BoxFuture<'a, Result<IngestEndpoints, ResolveError>> {
+        async move {
+            let house = &self.0;
+            let config = house.mesh.records().config();
+            let Some((stream, record)) = config.key_by_hash(key.hash()) else {
+                return Err(ResolveError::Unknown("this stream key is not known".into()));
+            };
+            if !record.active {
+                return Err(ResolveError::Denied("this stream key has been withdrawn".into()));
+            }
+            let prefix = Prefix::of_viewer(asker.addr);
+            let decision = house.decide(stream, prefix, Role::Ingest, Verb::Ingest, Service::Rtmp);
+            let label = config.tenant(stream.tenant).and_then(|t| t.label.clone());
+            let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
+            let rtmp = |host: &str, addr: SocketAddr| match addr.port() {
+                1935 => format!("rtmp://{host}/live/{}", key.expose()),
+                port => format!("rtmp://{host}:{port}/live/{}", key.expose()),
+            };
+            let mut endpoints = Vec::new();
+            for (member, scored) in decision.members().take(ENDPOINTS) {
+                let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else { continue };
+                let endpoint = |host: String, kind| IngestEndpoint {
+                    node_id: member.id,
+                    rtmp_url: Some(rtmp(&host, addr)),
+                    base_url: format!("rtmp://{host}"),
+                    whip_url: None,
+                    srt_url: None,
+                    region: member.place.as_ref().map(|p| p.region().to_string()),
+                    load_score: -f64::from(scored.total),
+                    cluster_id: member.cluster,
+                    kind,
+                };
+                if let Some(under) = &under {
+                    if endpoints.is_empty() {
+                        endpoints.push(endpoint(format!("edge-ingest.{under}"), IngestKind::TenantAlias));
+                    }
+                    endpoints.push(endpoint(format!("{}.{under}", member.id.label()), IngestKind::NodeSpecific));
+                } else {
+                    endpoints.push(endpoint(addr.ip().to_string(), IngestKind::NodeSpecific));
+                }
+            }
+            if endpoints.is_empty() {
+                return Err(ResolveError::Unavailable("no node can take this stream now: try again shortly".into()));
+            }
+            Ok(IngestEndpoints {
+                endpoints,
+                stream: stream.id,
+                tenant: stream.tenant,
+                title: stream.name.clone(),
+                description: stream.description.clone(),
+                decision: serde_json::to_value(&decision.ranked).unwrap_or_default(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Forward for ResolveDesk {
+    fn forward(&self, tenant: TenantId, request: Bytes) -> BoxFuture<'_, Result<Bytes, ForwardError>> {
+        async move {
+            let house = &self.0;
+            let config = house.mesh.records().config();
+            let view = house.mesh.view().borrow().clone();
+            let able: Vec<_> = view
+                .members
+                .values()
+                .filter(|m| m.id != house.id && m.alive && m.roles.has(Role::Gateway))
+                .filter(|m| config.entitled(tenant, m.cluster).has(Verb::Write))
+                .collect();
+            let mut last = None;
+            for member in able {
+                match house.mesh.request(member.id, api::ports::FORWARD_PROTOCOL, request.clone()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => last = Some(error.to_string()),
+                }
+            }
+            Err(last.map_or(ForwardError::Nobody, ForwardError::Failed))
+        }
+        .boxed()
+    }
+}

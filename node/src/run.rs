@@ -1,0 +1,331 @@
+//! Starts a node, keeps it running, stops it.
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::{Router, http::header, response::IntoResponse, routing::get};
+use media::{live::Broadcasts, relay};
+use mesh::{Mesh, MeshOptions, identity::DataDir, view::NodeState, view::Service};
+use routing::model::{BitsPerSecond, Capacity, Clock, Mode};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    certs::{Authority, LeafKey},
+    clock::SystemClock,
+    config::{Config, Listen},
+    house::{self, ClaimDesk, Doors, Engine, House, LiveDesk, Plot, Prober, ResolveDesk},
+    http, listen, local,
+    load::Reading,
+};
+
+/// Links between nodes, where the configuration does not say otherwise.
+pub const CONTROL: u16 = 7380;
+/// Frames between nodes, where the configuration does not say otherwise.
+pub const MEDIA: u16 = 7381;
+/// Between two readings of the machine's load.
+const LOAD_EVERY: Duration = Duration::from_millis(500);
+/// How long a stop may take in all.
+const STOP: Duration = Duration::from_secs(3);
+
+/// The sockets of a node, opened before anything else happens.
+struct Sockets {
+    http: Option<std::net::TcpListener>,
+    https: Option<std::net::TcpListener>,
+    rtmp: Option<std::net::TcpListener>,
+    dns: Option<SocketAddr>,
+    control: SocketAddr,
+    media: SocketAddr,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, listen::ListenError> {
+        let tcp = |what, configured: Option<Listen>, usual, high| {
+            listen::choose(configured, usual, high).map(|addr| listen::tcp(what, addr)).transpose()
+        };
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let control = config.listen.control.unwrap_or_else(|| any(CONTROL));
+        let media = config.listen.media.unwrap_or_else(|| any(MEDIA));
+        // QUIC endpoints open their own sockets: these two only find out, in the words of the configuration, that they can.
+        drop(listen::udp("control", control)?);
+        drop(listen::udp("media", media)?);
+        Ok(Self {
+            http: tcp("http", config.listen.http, 80, 8080)?,
+            https: tcp("https", config.listen.https, 443, 8443)?,
+            rtmp: tcp("rtmp", config.listen.rtmp, 1935, 1935)?,
+            dns: listen::choose(config.listen.dns, 53, 5353),
+            control,
+            media,
+        })
+    }
+}
+
+fn port(listener: Option<&std::net::TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
+    Ok(listener.map(std::net::TcpListener::local_addr).transpose()?)
+}
+
+/// The addresses that others reach this node by: the configured ones, else those that it listens on, else, behind a
+/// wildcard, the one that the system would send from.
+fn announced(config: &Config, listening: &[SocketAddr]) -> Vec<IpAddr> {
+    if !config.announce.addresses.is_empty() {
+        return config.announce.addresses.clone();
+    }
+    let mut all: Vec<IpAddr> = listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+    if listening.iter().any(|a| a.ip().is_unspecified()) {
+        // Connecting a UDP socket sends nothing; it only asks the routing table. 192.0.2.1 is TEST-NET-1 (RFC 5737).
+        let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
+            s.connect("192.0.2.1:9")?;
+            s.local_addr()
+        });
+        all.push(outward.map_or_else(|_| IpAddr::from([127, 0, 0, 1]), |a| a.ip()));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct Running {
+    house: Arc<House>,
+    tasks: TaskTracker,
+    dns: Option<dns::Server>,
+}
+
+/// Runs the node of `dir` until `stop`.
+///
+/// # Errors
+/// Where it cannot start: a taken port, an unreadable directory, no mesh in it.
+pub async fn run(config: Config, dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
+    let running = start(config, dir).await?;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = running.house.stop.cancelled() => {}
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts the node of `dir`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
+    let sockets = Sockets::open(&config)?;
+    let places = house::places(&config.place)?;
+    let data = DataDir::open(dir)?;
+    let Some(cluster) = data.cluster()? else {
+        anyhow::bail!(
+            "{} belongs to no mesh yet. Found one with `shoal init`, or join one with `shoal join TOKEN`.",
+            dir.display()
+        );
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let key = data.node_key()?.context("the data directory has a mesh but no node key: restore node.key")?;
+
+    let (http_at, https_at, rtmp_at) =
+        (port(sockets.http.as_ref())?, port(sockets.https.as_ref())?, port(sockets.rtmp.as_ref())?);
+    let listening: Vec<SocketAddr> =
+        [http_at, https_at, rtmp_at, sockets.dns, Some(sockets.control)].into_iter().flatten().collect();
+    let announced = announced(&config, &listening);
+    let services = services(&announced, &[
+        (Service::Http, http_at),
+        (Service::Https, https_at),
+        (Service::Rtmp, rtmp_at),
+        (Service::Dns, sockets.dns),
+        (Service::Media, Some(sockets.media)),
+    ]);
+
+    let mesh = Mesh::start(MeshOptions {
+        dir: data,
+        clock: Arc::clone(&clock),
+        seed: rand::random_seed(),
+        listen: sockets.control,
+        announce: announced.iter().map(|ip| SocketAddr::new(*ip, sockets.control.port())).collect(),
+    })
+    .await?;
+
+    let doors = Doors {
+        http: http_at.map(|a| a.port()),
+        https: https_at.map(|a| a.port()),
+        rtmp: rtmp_at.map(|a| a.port()),
+    };
+    let house = House::build(Plot {
+        mesh,
+        cluster,
+        clock: Arc::clone(&clock),
+        settings: config,
+        dir: dir.to_owned(),
+        announced,
+        doors,
+        places,
+        seed: rand::random_seed(),
+    })?;
+    house.mesh.set_prober(Arc::new(Prober(Arc::clone(&house))));
+    house.serve_tls();
+    house.serve_facts();
+
+    let broadcasts = Arc::new(Broadcasts::default());
+    let relay = relay::Relay::start(relay::RelayOptions {
+        bind: sockets.media,
+        key: key.seed(),
+        clock: Arc::clone(&clock),
+        gate: Arc::clone(&house) as _,
+        holders: Arc::clone(&house) as _,
+        broadcasts: Arc::clone(&broadcasts),
+        limits: relay::RelayLimits::default(),
+    })?;
+    let tasks = TaskTracker::new();
+    let playback = media::http::Http::new(media::http::HttpOptions {
+        node: house.id,
+        supply: Arc::clone(&relay) as _,
+        gate: Arc::clone(&house) as _,
+        resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
+        clock: Arc::clone(&clock),
+    });
+    let ingest = media::rtmp::Server::new(media::rtmp::ServerOptions {
+        gate: Arc::clone(&house) as _,
+        claims: Arc::new(ClaimDesk(Arc::clone(&house))),
+        holders: Arc::clone(&house) as _,
+        broadcasts: Arc::clone(&broadcasts),
+        clock: Arc::clone(&clock),
+        node: house.id,
+        limits: media::rtmp::Limits::default(),
+    });
+    let engine = Engine { broadcasts, playback: playback.clone(), ingest: ingest.clone(), relay: Arc::clone(&relay) };
+    house.engine.set(engine).map_err(|_| anyhow::anyhow!("the engine was started twice"))?;
+
+    let dns = match sockets.dns {
+        Some(addr) if house.has_role(house.id, routing::model::Role::Dns) => {
+            let addrs = if addr.ip().is_unspecified() {
+                house.announced.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect()
+            } else {
+                vec![addr]
+            };
+            Some(dns::Server::start(dns::DnsOptions::new(addrs), Arc::clone(&house.zone) as _).await?)
+        }
+        _ => None,
+    };
+
+    tasks.spawn(Arc::clone(&house).follow());
+    tasks.spawn(keep_state(Arc::clone(&house), services));
+
+    let router = surface(&house, playback.router());
+    if let Some(listener) = sockets.http {
+        let listener = TcpListener::from_std(listener)?;
+        tasks.spawn(http::serve(listener, router.clone(), None, Arc::clone(&house.sent), house.stop.clone()));
+    }
+    if let Some(listener) = sockets.https {
+        // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted
+        // name rather than a closed port.
+        let key = LeafKey::create()?;
+        let own = Authority::create("not yet issued", clock.unix())?;
+        let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
+        let tls = Arc::new(arc_swap::ArcSwap::new(key.with_chain(chain).server_config()?));
+        tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
+        tasks.spawn(http::serve(TcpListener::from_std(listener)?, router, Some(tls), Arc::clone(&house.sent), house.stop.clone()));
+    }
+    if let Some(listener) = sockets.rtmp {
+        let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
+        tasks.spawn(async move { ingest.serve(listener, stop).await });
+    }
+    tasks.spawn(wait_socket(local::serve(dir, house::command_router(Arc::clone(&house)), house.stop.clone())?));
+    tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
+    Ok(Running { house, tasks, dns })
+}
+
+async fn wait_socket(task: tokio::task::JoinHandle<()>) {
+    let _ = task.await;
+}
+
+fn services(announced: &[IpAddr], open: &[(Service, Option<SocketAddr>)]) -> Vec<(Service, SocketAddr)> {
+    let mut all = Vec::new();
+    for (service, addr) in open {
+        let Some(addr) = addr else { continue };
+        let ips = if addr.ip().is_unspecified() { announced.to_vec() } else { vec![addr.ip()] };
+        all.extend(ips.into_iter().map(|ip| (*service, SocketAddr::new(ip, addr.port()))));
+    }
+    all
+}
+
+/// Everything that the HTTP ports answer.
+fn surface(house: &Arc<House>, playback: Router) -> Router {
+    let live = Arc::new(LiveDesk(Arc::clone(house)));
+    let resolve = Arc::new(ResolveDesk(Arc::clone(house)));
+    let gateway = api::router(api::ApiOptions {
+        records: house.mesh.records().clone(),
+        view: house.mesh.view(),
+        node: house.id,
+        live: Arc::clone(&live) as _,
+        sessions: live as _,
+        resolver: Arc::clone(&resolve) as _,
+        forward: resolve as _,
+        clock: Arc::clone(&house.clock),
+    });
+    let own = Router::new()
+        .route("/ca.pem", get(ca_pem))
+        .route("/.well-known/shoal", get(who))
+        .with_state(Arc::clone(house));
+    playback.merge(gateway).merge(own)
+}
+
+async fn ca_pem(axum::extract::State(house): axum::extract::State<Arc<House>>) -> axum::response::Response {
+    match house.authority_pem() {
+        Some(pem) => ([(header::CONTENT_TYPE, "application/x-pem-file")], pem).into_response(),
+        None => (axum::http::StatusCode::SERVICE_UNAVAILABLE, "the mesh's certificate has not reached this node yet\n")
+            .into_response(),
+    }
+}
+
+/// Which node this port belongs to: what other nodes dial it for.
+async fn who(axum::extract::State(house): axum::extract::State<Arc<House>>) -> axum::Json<serde_json::Value> {
+    axum::Json(serde_json::json!({ "node": house.id, "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Reads the machine's load and tells the mesh.
+async fn keep_state(house: Arc<House>, services: Vec<(Service, SocketAddr)>) {
+    let mut before = Reading::take();
+    let mut told = Vec::new();
+    let mut sent = 0;
+    let mut at = house.clock.uptime();
+    loop {
+        let viewers = house.tell_viewers(&mut told);
+        let (now, reading) = (house.clock.uptime(), Reading::take());
+        let total = house.sent.load(Ordering::Relaxed);
+        let elapsed = now.since(at).as_millis().max(1);
+        let bits = u128::from(total.saturating_sub(sent)) * 8000 / elapsed;
+        let egress = BitsPerSecond(u64::try_from(bits).unwrap_or(u64::MAX));
+        house.mesh.set_state(NodeState {
+            place: house.place.clone(),
+            capacity: Some(Capacity { egress: BitsPerSecond(u64::from(house.settings.capacity.egress_mbps) * 1_000_000) }),
+            load: reading.load_since(&before, egress, viewers),
+            mode: Mode::Normal,
+            services: services.clone(),
+        });
+        (before, sent, at) = (reading, total, now);
+        tokio::select! {
+            () = house.stop.cancelled() => return,
+            () = tokio::time::sleep(LOAD_EVERY) => {}
+        }
+    }
+}
+
+impl Running {
+    /// Stops everything: first what takes clients in, last the mesh, so that others learn at once that it went.
+    pub async fn stop(self) {
+        self.house.stop.cancel();
+        self.tasks.close();
+        if let Some(dns) = self.dns {
+            dns.stop().await;
+        }
+        if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not stop in time");
+        }
+        self.house.mesh.clone().stop().await;
+    }
+}
