@@ -231,6 +231,7 @@ export class Engine {
       const range = this.range(edge.end - 0.1);
       if (!range || edge.end - range.start < Math.min(0.4, this.target)) return;
       this.shown = true;
+      this.since = performance.now();
       video.currentTime = Math.max(range.start, edge.end - this.target);
       video.play().catch(() => this.changed());
       this.set("live");
@@ -249,6 +250,11 @@ export class Engine {
     const latency = this.latency();
     if (latency > TOO_FAR) return this.toEdge();
     const off = latency - this.target;
+    // A slow start is made good by one step while nobody has settled in; later it is by speed.
+    if (off > 0.8 && performance.now() - this.since < 5000 && edge.end - this.target > video.currentTime + 0.5) {
+      video.currentTime = edge.end - this.target;
+      return;
+    }
     const cushion = edge.end - video.currentTime;
     let rate = 1;
     // Faster only with enough in hand; slower only where there is nearly nothing.
