@@ -7,8 +7,6 @@ import { Track } from "./track.js";
 const TARGET = 1.2;
 /** Further behind than this, catching up would take too long: jump. */
 const TOO_FAR = 6;
-/** A hole in the buffer that is stepped over at once. */
-const HOLE = 2;
 
 const sleep = (ms) => new Promise((go) => setTimeout(go, ms));
 const Source = window.ManagedMediaSource ?? window.MediaSource;
@@ -26,7 +24,8 @@ export class Engine {
     this.rounds = 0;
     this.offsets = new Map();
     this.mimes = new Map();
-    video.addEventListener("waiting", () => this.shown && this.stalls++);
+    video.addEventListener("playing", () => (this.played = this.shown));
+    video.addEventListener("waiting", () => this.played && !video.seeking && this.stalls++);
     video.addEventListener("play", () => this.toEdge());
     video.addEventListener("error", () => this.restart(video.error?.message || "the decoder gave up"));
     setInterval(() => this.control(), 100);
@@ -182,7 +181,7 @@ export class Engine {
   range(time) {
     const { buffered } = this.video;
     for (let i = 0; i < buffered.length; i++) {
-      if (buffered.end(i) > time + 0.01) return { start: buffered.start(i), end: buffered.end(i) };
+      if (buffered.end(i) > time) return { start: buffered.start(i), end: buffered.end(i) };
     }
     return null;
   }
@@ -232,6 +231,7 @@ export class Engine {
       const range = this.range(edge.end - 0.1);
       if (!range || edge.end - range.start < Math.min(0.4, this.target)) return;
       this.shown = true;
+      this.since = performance.now();
       video.currentTime = Math.max(range.start, edge.end - this.target);
       video.play().catch(() => this.changed());
       this.set("live");
@@ -240,15 +240,21 @@ export class Engine {
     const ended = this.lead?.list?.end && edge.end - video.currentTime < 0.3;
     this.set(ended ? "ended" : "live");
     if (video.paused || video.seeking) return;
-    const here = this.range(video.currentTime);
-    if (here && here.start > video.currentTime + 0.02 && (here.start - video.currentTime < HOLE || video.readyState < 3)) {
-      video.currentTime = here.start + 0.01;
+    // A decoder stops a little before the end of a range, so what is nearly at the end counts as there.
+    const next = this.range(video.currentTime + (video.readyState < 3 ? 0.15 : 0.01));
+    if (next && next.start > video.currentTime + 0.02) {
+      video.currentTime = next.start + 0.01;
       this.jumps++;
       return;
     }
     const latency = this.latency();
     if (latency > TOO_FAR) return this.toEdge();
     const off = latency - this.target;
+    // A slow start is made good by one step while nobody has settled in; later it is by speed.
+    if (off > 0.8 && performance.now() - this.since < 5000 && edge.end - this.target > video.currentTime + 0.5) {
+      video.currentTime = edge.end - this.target;
+      return;
+    }
     const cushion = edge.end - video.currentTime;
     let rate = 1;
     // Faster only with enough in hand; slower only where there is nearly nothing.

@@ -10,13 +10,13 @@ const url = new URL(`/play/${id}/cmaf/index.m3u8`, location.href).href;
 let resolved = null;
 const engine = Engine.supported ? new Engine(video, url, () => queueMicrotask(show)) : null;
 
-/** The label of the node that serves, as well as it is known. */
+/** The label or name of the node that serves, as well as it is known. */
 function node() {
   if (!engine) return location.hostname;
   const way = engine.ways.current;
   if (way.id !== "base") return way.id;
   const [first] = way.host.split(".");
-  return first.startsWith("n-") ? first : (resolved?.node ?? way.host);
+  return first.startsWith("n-") ? first : (resolved?.served_by?.name ?? way.host);
 }
 
 window.shoal = {

@@ -1,7 +1,7 @@
 // Draws the way from the publisher to this page, from the JSON of /resolve/ID.
 //
-// Read from it, all of it optional: `metadata.title`; `route`, a list from the origin to the node that answered, each
-// `{node, name, region, role}` with role origin, relay or edge; `node`, the label of the node that answered.
+// Read from it, all of it optional: `served_by: {node, name}`, the node that answered; `route: [{node, name, place,
+// from}]`, every node that holds the stream and from which node it gets the frames, null at the origin.
 
 const NS = "http://www.w3.org/2000/svg";
 
@@ -18,15 +18,17 @@ const GLYPHS = {
   you: "M-8 -6h16v10h-16zM-3 7h6",
 };
 
-/** The stops from publisher to viewer; `serving` is the label of the node that serves now. */
+/** The stops from publisher to viewer; `serving` names the node that serves where the document does not. */
 export function stops(resolved, serving) {
-  const route = Array.isArray(resolved?.route) ? resolved.route.slice(0, 16) : [];
-  const nodes = route.map((hop, i) => ({
-    kind: hop.role === "origin" || (i === 0 && hop.role === undefined) ? "origin" : "node",
-    name: String(hop.name ?? hop.node ?? "node"),
-    note: [hop.role ?? (i === 0 ? "origin" : "relay"), hop.region].filter(Boolean).join(" · "),
-  }));
-  if (!nodes.length) nodes.push({ kind: "node", name: serving, note: "serves you" });
+  const holders = new Map((Array.isArray(resolved?.route) ? resolved.route : []).map((h) => [h.node, h]));
+  const nodes = [];
+  // From the node that serves back to the origin; a loop, which should not be, ends it.
+  for (let at = resolved?.served_by?.node, holder; nodes.length < 16 && (holder = holders.get(at)); at = holder.from) {
+    holders.delete(at);
+    const role = holder.from == null ? "origin" : nodes.length ? "relay" : "edge";
+    nodes.unshift({ kind: role === "origin" ? "origin" : "node", name: String(holder.name), note: [role, holder.place?.region].filter(Boolean).join(" · ") });
+  }
+  if (!nodes.length) nodes.push({ kind: "node", name: resolved?.served_by?.name ?? serving, note: "serves you" });
   return [{ kind: "publisher", name: "publisher", note: "" }, ...nodes, { kind: "you", name: "you", note: "this page" }];
 }
 

@@ -1,0 +1,138 @@
+// Opens a page in headless Chromium and reports how it plays, every 250 ms, as JSON lines on standard output.
+//
+//   node watch.mjs URL [--player page|hls.js] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
+//                      [--for SECONDS] [--shot FILE.png] [--every MS]
+//
+// `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js` plays URL, a playlist,
+// with hls.js on an empty page of ours. Names are looked up by the system (in a namespace: its resolv.conf) unless
+// mapped. The first line is {"event":"ready"} once the browser runs; then samples:
+//
+//   {"event":"sample","at":UNIX_MS,"currentTime":S,"readyState":N,"paused":B,"width":N,"frame":N|null,"node":TEXT,
+//    "latency":S|null,"glass":S|null,"switches":N,"stalls":N,"jumps":N,"rounds":N,"buffered":[[S,S]],"phase":TEXT,
+//    "errors":N,"lastError":TEXT|null}
+//
+// `frame` is the number in the demo clip's bar code (node/assets/README.md), null where the picture has none.
+// Also {"event":"switch",…}, {"event":"console",…}, {"event":"end"}. Ends by itself after --for, or on SIGTERM.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { chromium } from "playwright-core";
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    player: { type: "string", default: "page" }, resolver: { type: "string" }, map: { type: "string", multiple: true, default: [] },
+    insecure: { type: "boolean", default: false }, for: { type: "string", default: "3600" }, shot: { type: "string" },
+    every: { type: "string", default: "250" },
+  },
+});
+const [target] = positionals;
+if (!target) throw new Error("usage: node watch.mjs URL [options]");
+const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at: Date.now(), ...more })}\n`);
+
+const profile = mkdtempSync(join(tmpdir(), "shoal-watch-"));
+const args = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+  // The system's own resolver, whose servers a test sets, and not a cache or an encrypted one.
+  "--disable-features=AsyncDns,DnsOverHttps,MediaRouter,OptimizationHints", "--mute-audio",
+];
+if (options.map.length) args.push(`--host-resolver-rules=${options.map.map((m) => `MAP ${m}`).join(",")}`);
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args,
+  viewport: { width: 1280, height: 900 }, ignoreHTTPSErrors: options.insecure,
+});
+const page = context.pages()[0] ?? (await context.newPage());
+page.on("console", (m) => m.type() === "error" && say("console", { text: m.text().slice(0, 500) }));
+page.on("pageerror", (e) => say("console", { text: String(e).slice(0, 500) }));
+say("ready");
+
+let server = null;
+if (options.player === "hls.js") {
+  const script = readFileSync(createRequire(import.meta.url).resolve("hls.js/dist/hls.min.js"));
+  server = createServer((request, response) => {
+    const isScript = request.url === "/hls.js";
+    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
+    response.end(isScript ? script : "<!doctype html><title>hls.js</title><video id=video muted playsinline></video><script src=/hls.js></script>");
+  });
+  await new Promise((go) => server.listen(0, "127.0.0.1", go));
+  await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  await page.evaluate((url) => {
+    const video = document.getElementById("video");
+    const hls = new window.Hls({ lowLatencyMode: true });
+    const seen = { errors: [], switches: [], stalls: 0 };
+    let last = "";
+    hls.on(window.Hls.Events.FRAG_LOADED, (_, d) => {
+      const { host } = new URL((d.part ?? d.frag).url);
+      if (last && host !== last) seen.switches.push({ from: last, to: host });
+      last = host;
+    });
+    hls.on(window.Hls.Events.ERROR, (_, d) => {
+      seen.errors.push({ text: `${d.details}${d.fatal ? " (fatal)" : ""}` });
+      if (d.details === "bufferStalledError") seen.stalls++;
+    });
+    hls.loadSource(url);
+    hls.attachMedia(video);
+    video.play().catch(() => {});
+    window.shoal = {
+      video,
+      state: () => ({
+        phase: "hls.js", node: last, latency: hls.latency, glass: null, switches: seen.switches, stalls: seen.stalls, jumps: 0, rounds: 1,
+        errors: seen.errors, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]),
+      }),
+    };
+  }, target);
+} else {
+  await page.goto(target, { waitUntil: "domcontentloaded" });
+}
+// A context of its own that survives nothing: if the page reloads, `loaded` changes, and a test sees it.
+await page.evaluate(() => (window.watchMark = Math.random()));
+
+let ended = false;
+const stop = () => (ended = true);
+process.on("SIGTERM", stop);
+process.on("SIGINT", stop);
+const until = Date.now() + Number(options.for) * 1000;
+let switches = 0;
+while (!ended && Date.now() < until) {
+  const state = await page.evaluate(() => {
+    const { shoal } = window;
+    if (!shoal) return null;
+    const { video } = shoal, s = shoal.state();
+    let frame = null;
+    if (video.readyState >= 2 && video.videoWidth) {
+      const canvas = (window.watchCanvas ??= new OffscreenCanvas(160, 90)), g = canvas.getContext("2d", { willReadFrequently: true });
+      g.drawImage(video, 0, 0, 160, 90);
+      // The middle of each cell: 10 × 6 pixels at this size.
+      const light = Array.from({ length: 16 }, (_, i) => {
+        const [r, gr, b] = g.getImageData(i * 10 + 5, 3, 1, 1).data;
+        return 0.3 * r + 0.6 * gr + 0.1 * b;
+      });
+      const middle = (light[0] + light[1]) / 2;
+      const number = (from, to) => light.slice(from, to).reduce((n, l) => n * 2 + (l > middle ? 1 : 0), 0);
+      const n = number(2, 12);
+      if (light[0] - light[1] > 60 && number(12, 16) === ((n ^ (n >> 4) ^ (n >> 8) ^ 10) & 15)) frame = n;
+    }
+    return {
+      currentTime: video.currentTime, readyState: video.readyState, paused: video.paused, width: video.videoWidth, frame,
+      node: s.node, latency: s.latency, glass: s.glass, switches: s.switches.length, stalls: s.stalls, jumps: s.jumps, rounds: s.rounds,
+      buffered: s.buffered, phase: s.phase, errors: s.errors.length, lastError: s.errors.at(-1)?.text ?? null,
+      reloaded: window.watchMark === undefined, changes: s.switches,
+    };
+  }).catch((e) => ({ broken: String(e) }));
+  if (state && !state.broken) {
+    const { changes, ...sample } = state;
+    for (const change of changes.slice(switches)) say("switch", change);
+    switches = changes.length;
+    say("sample", sample);
+  } else say("sample", { broken: state?.broken ?? "no player on the page" });
+  await new Promise((go) => setTimeout(go, Number(options.every)));
+}
+if (options.shot) await page.screenshot({ path: options.shot });
+say("end");
+await context.close();
+server?.close();
+rmSync(profile, { recursive: true, force: true });
