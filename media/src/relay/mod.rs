@@ -193,8 +193,8 @@ impl Relay {
     }
 
     /// Whether `node` answers at `address` with its key: for whoever attests addresses.
-    pub async fn shows(&self, node: NodeId, address: SocketAddr) -> bool {
-        self.links.connect(node, &[address]).await.is_some()
+    pub async fn shows(self: &Arc<Self>, node: NodeId, address: SocketAddr) -> bool {
+        self.connect(node, &[address]).await.is_some()
     }
 
     /// Where it listens.
