@@ -255,11 +255,11 @@ mod tests {
             authority.certificate_pem().into(),
             Zeroizing::new(authority.key_pem().into()),
         );
-        let leaf = again
-            .issue(&["*.acme.cdn.example.test".into(), "127.0.0.1".into()], now)
-            .unwrap();
-        assert!(leaf.server_config().is_ok());
-        assert!(again.issue(&["no such name".into()], now).is_err());
+        let key = LeafKey::create().unwrap();
+        let names = ["*.acme.cdn.example.test".into(), "127.0.0.1".into()];
+        let chain = again.issue(&names, &key.public_pem(), now).unwrap();
+        assert!(key.with_chain(chain).server_config().is_ok());
+        assert!(again.issue(&["no such name".into()], &key.public_pem(), now).is_err());
         assert_eq!(format!("{authority:?}"), "Authority(..)");
     }
 }

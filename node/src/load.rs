@@ -1,4 +1,7 @@
-//! What this machine is doing, from `/proc`.
+//! What this node takes of its machine, from `/proc`.
+//!
+//! Its own share of the processors counts, not the machine's whole load: what others do on a shared machine changes from
+//! moment to moment, and would send viewers back and forth. Memory is the machine's: when it is short, it is short for all.
 use std::path::Path;
 
 use routing::model::{BitsPerSecond, Load, Permille};
@@ -8,23 +11,27 @@ use routing::model::{BitsPerSecond, Load, Permille};
 pub struct Reading {
     /// Ticks of all cores since boot.
     total_ticks: u64,
-    /// Of these, idle or waiting for a disk.
-    idle_ticks: u64,
+    /// Of these, spent in this process.
+    own_ticks: u64,
     memory_total: u64,
     memory_available: u64,
 }
 
 impl Reading {
-    /// Reads `/proc/stat` and `/proc/meminfo`; zeros where they cannot be read (another system than Linux).
+    /// Reads `/proc/stat`, `/proc/self/stat` and `/proc/meminfo`; zeros where they cannot be read (another system than Linux).
     #[must_use]
     pub fn take() -> Self {
         let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
-        Self::parse(&read("/proc/stat"), &read("/proc/meminfo"))
+        Self::parse(&read("/proc/stat"), &read("/proc/self/stat"), &read("/proc/meminfo"))
     }
 
-    /// Reads their texts (proc_stat(5), proc_meminfo(5)).
+    /// Reads their texts (proc_stat(5), proc_pid_stat(5), proc_meminfo(5)).
     #[must_use]
-    pub fn parse(stat: &str, meminfo: &str) -> Self {
+    pub fn parse(stat: &str, own: &str, meminfo: &str) -> Self {
+        // The program's name, in parentheses, may have spaces: fields count from the last one. utime and stime are the
+        // 12th and 13th after it.
+        let own = own.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let own_ticks = own.split_ascii_whitespace().skip(11).take(2).filter_map(|v| v.parse::<u64>().ok()).sum();
         let ticks: Vec<u64> = stat
             .lines()
             .find_map(|l| l.strip_prefix("cpu "))
@@ -44,7 +51,7 @@ impl Reading {
         Self {
             // The last two columns, guest and guest_nice, are already counted in user and nice.
             total_ticks: ticks.iter().take(8).sum(),
-            idle_ticks: ticks.get(3).copied().unwrap_or(0) + ticks.get(4).copied().unwrap_or(0),
+            own_ticks,
             memory_total: kib("MemTotal"),
             memory_available: kib("MemAvailable"),
         }
@@ -54,10 +61,10 @@ impl Reading {
     #[must_use]
     pub fn load_since(&self, before: &Self, egress: BitsPerSecond, viewers: u32) -> Load {
         let total = self.total_ticks.saturating_sub(before.total_ticks);
-        let idle = self.idle_ticks.saturating_sub(before.idle_ticks);
+        let own = self.own_ticks.saturating_sub(before.own_ticks);
         let used = self.memory_total.saturating_sub(self.memory_available);
         Load {
-            cpu: share(total.saturating_sub(idle), total),
+            cpu: share(own, total),
             memory: share(used, self.memory_total),
             egress,
             viewers,
@@ -77,8 +84,9 @@ mod tests {
     #[test]
     fn load_is_what_happened_between_two_readings() {
         let memory = "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    750 kB\n";
-        let before = Reading::parse("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2\n", memory);
-        let after = Reading::parse("cpu  150 0 125 825 100 0 0 0 50 0\n", memory);
+        let own = |utime, stime| format!("7 (a (b) c) S 1 7 7 0 -1 4194304 1 0 0 0 {utime} {stime} 0 0 20 0");
+        let before = Reading::parse("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2\n", &own(10, 10), memory);
+        let after = Reading::parse("cpu  150 0 125 825 100 0 0 0 50 0\n", &own(40, 55), memory);
         let load = after.load_since(&before, BitsPerSecond(7), 3);
         assert_eq!(
             load,
@@ -93,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_no_load() {
-        let nothing = Reading::parse("", "garbage");
+        let nothing = Reading::parse("", "7 (", "garbage");
         assert_eq!(
             nothing.load_since(&nothing, BitsPerSecond(0), 0),
             Load::default()
