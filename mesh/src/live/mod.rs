@@ -108,6 +108,7 @@ struct Inner {
     handlers: Handlers,
     issuer: Issuer,
     shown: Shown,
+    clock: Arc<dyn Clock>,
     view: watch::Receiver<Arc<View>>,
     input: mpsc::Sender<Input>,
     control: SocketAddr,
@@ -193,7 +194,7 @@ impl Mesh {
         let parts = Parts {
             id,
             dir,
-            clock,
+            clock: clock.clone(),
             records: records.clone(),
             links: links.clone(),
             peers: peers.clone(),
@@ -225,6 +226,7 @@ impl Mesh {
             handlers,
             issuer,
             shown,
+            clock,
             view: view_rx,
             input,
             control,
@@ -330,6 +332,7 @@ impl Mesh {
         Arc::new(Gate {
             records: self.0.records.clone(),
             shown: self.0.shown.clone(),
+            clock: self.0.clock.clone(),
         })
     }
 
