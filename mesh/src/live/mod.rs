@@ -3,7 +3,7 @@
 //! # Shape
 //! One task (`driver`) owns the membership core; each control link has a task (`line`) that reads and writes its
 //! frames; the swarm and the records have theirs. They share the table of admitted links (`peers`). `hello` decides
-//! who is let in, `dial` whom to call, `show` makes the [`View`](crate::view::View).
+//! who is let in, `dial` whom to call, `show` makes the [`View`].
 mod dial;
 mod driver;
 pub(crate) mod entropy;
