@@ -34,10 +34,7 @@ fn file(kind: &'static str, text: &'static str) -> Response {
     for (name, value) in [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),
-        (
-            HeaderName::from_static("x-content-type-options"),
-            "nosniff",
-        ),
+        (HeaderName::from_static("x-content-type-options"), "nosniff"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
