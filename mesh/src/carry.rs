@@ -46,7 +46,9 @@ pub enum CarryError {
         node: NodeId,
     },
     /// It handles as many as it takes.
-    #[error("node {node} handles as many requests as it takes: ask another, or try again in a moment")]
+    #[error(
+        "node {node} handles as many requests as it takes: ask another, or try again in a moment"
+    )]
     Busy {
         /// The node.
         node: NodeId,
@@ -130,7 +132,10 @@ impl Handlers {
                 (Some(_), Err(_)) => (Status::Busy, Bytes::new()),
                 (Some(handler), Ok(_slot)) => match handler.handle(from, body).await {
                     Ok(answer) if answer.len() <= frame::CALL => (Status::Done, answer),
-                    Ok(_) => (Status::Refused("the answer is too long".into()), Bytes::new()),
+                    Ok(_) => (
+                        Status::Refused("the answer is too long".into()),
+                        Bytes::new(),
+                    ),
                     Err(HandleError(why)) => (Status::Refused(why), Bytes::new()),
                 },
             };

@@ -144,14 +144,23 @@ mod tests {
         assert!(differs(&old, &state(151, 500, 100)));
         assert!(differs(&old, &state(100, 551, 100)));
         assert!(differs(&old, &state(100, 500, 106)));
-        assert!(differs(&old, &NodeState { mode: Mode::Draining, ..old.clone() }));
+        assert!(differs(
+            &old,
+            &NodeState {
+                mode: Mode::Draining,
+                ..old.clone()
+            }
+        ));
     }
 
     #[test]
     fn addresses_read_back_and_unknown_services_are_passed_over() {
         let all = vec![(Service::Rtmp, "192.0.2.1:1935".parse().unwrap())];
         assert_eq!(decode_addrs(&encode_addrs(&all)), all);
-        let later = encode(&vec![(200u8, "192.0.2.1:1".to_owned()), (4, "192.0.2.1:1935".into())]);
+        let later = encode(&vec![
+            (200u8, "192.0.2.1:1".to_owned()),
+            (4, "192.0.2.1:1935".into()),
+        ]);
         assert_eq!(decode_addrs(&later), all);
     }
 

@@ -65,7 +65,8 @@ impl Probes {
             .filter(|t| t.0 != me && triers(t, live).contains(&me))
             .copied()
             .collect();
-        self.tried.retain(|t, tried| ours.contains(t) || tried.running);
+        self.tried
+            .retain(|t, tried| ours.contains(t) || tried.running);
         let mut due = Vec::new();
         for target in ours {
             let tried = self.tried.entry(target).or_default();
@@ -85,7 +86,11 @@ impl Probes {
             return false;
         };
         tried.running = false;
-        tried.failures = if reached { 0 } else { tried.failures.saturating_add(1) };
+        tried.failures = if reached {
+            0
+        } else {
+            tried.failures.saturating_add(1)
+        };
         let wait = match tried.failures {
             0 => AGAIN,
             n => RETRY.saturating_mul(1 << n.min(10)).min(AGAIN),
@@ -107,7 +112,10 @@ impl Probes {
 
     /// The tries of a service that have not ended.
     pub(crate) fn running(&self, service: Service) -> impl Iterator<Item = Target> + '_ {
-        let running = self.tried.iter().filter(move |(t, tried)| tried.running && t.1 == service);
+        let running = self
+            .tried
+            .iter()
+            .filter(move |(t, tried)| tried.running && t.1 == service);
         running.map(|(target, _)| *target)
     }
 
@@ -157,7 +165,9 @@ mod tests {
         let at = Uptime::from_millis;
         let mut tries: Vec<_> = (1..=20)
             .map(|i| (node(i), Probes::default()))
-            .filter_map(|(me, mut p)| (p.due(me, &live, &targets, at(0)).len() == 1).then_some((me, p)))
+            .filter_map(|(me, mut p)| {
+                (p.due(me, &live, &targets, at(0)).len() == 1).then_some((me, p))
+            })
             .collect();
         assert_eq!(tries.len(), TRIERS);
         let (me, probes) = &mut tries[0];
@@ -165,7 +175,10 @@ mod tests {
         assert_eq!(probes.reached(node(1)), [(target.1, target.2)]);
         assert!(probes.due(*me, &live, &targets, at(60_000)).is_empty());
         assert_eq!(probes.due(*me, &live, &targets, at(60_010)).len(), 1);
-        assert!(!probes.done(&target, false, at(60_010)), "one failure is a hiccup");
+        assert!(
+            !probes.done(&target, false, at(60_010)),
+            "one failure is a hiccup"
+        );
         assert_eq!(probes.due(*me, &live, &targets, at(61_010)).len(), 1);
         assert!(probes.done(&target, false, at(61_010)));
         assert_eq!(probes.reached(node(1)), []);

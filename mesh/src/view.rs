@@ -1,8 +1,5 @@
 //! What a node now believes of the mesh, as one immutable snapshot.
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

@@ -1,7 +1,7 @@
 //! What is agreed, as one immutable snapshot.
 //!
 //! Shape: [`Config`] is made of maps behind `Arc`s, split into shards, so that a snapshot after one record costs a
-//! few pointers and one shard, however many streams there are. [`State`](crate::state) keeps it current.
+//! few pointers and one shard, however many streams there are. [`state`](crate::state) keeps it current.
 mod shards;
 mod types;
 

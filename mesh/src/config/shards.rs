@@ -70,4 +70,11 @@ impl<K: Spread, V: Clone> Shards<K, V> {
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.parts.iter().flat_map(|p| p.values())
     }
+
+    /// How many parts two copies do not share.
+    #[cfg(test)]
+    pub(crate) fn parts_apart(&self, other: &Self) -> usize {
+        let pairs = self.parts.iter().zip(&other.parts);
+        pairs.filter(|(a, b)| !Arc::ptr_eq(a, b)).count()
+    }
 }

@@ -110,7 +110,9 @@ pub enum JoinError {
         why: String,
     },
     /// It answered with something else than was agreed on.
-    #[error("the gateway at {addr} did not keep to the protocol ({why}): it may run another version")]
+    #[error(
+        "the gateway at {addr} did not keep to the protocol ({why}): it may run another version"
+    )]
     Protocol {
         /// Where.
         addr: SocketAddr,
@@ -151,7 +153,11 @@ pub async fn join(
         return Err(JoinError::OtherMesh { ours, theirs: mesh });
     }
     let now = clock.unix();
-    if let Some(ago) = now.0.checked_sub(token.permit.expires.0).filter(|ago| *ago > 0) {
+    if let Some(ago) = now
+        .0
+        .checked_sub(token.permit.expires.0)
+        .filter(|ago| *ago > 0)
+    {
         let ago = Duration::from_millis(ago);
         return Err(JoinError::Ended { ago });
     }

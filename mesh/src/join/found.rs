@@ -78,8 +78,12 @@ pub async fn found(
     let mut rng = ChaCha20Rng::from_seed(entropy);
     let mut seed = || rng.random::<[u8; 32]>();
     // What an earlier attempt left is used again.
-    let node = dir.node_key()?.unwrap_or_else(|| NodeKey::from_seed(seed()));
-    let root = dir.root_key()?.unwrap_or_else(|| RootKey::from_seed(seed()));
+    let node = dir
+        .node_key()?
+        .unwrap_or_else(|| NodeKey::from_seed(seed()));
+    let root = dir
+        .root_key()?
+        .unwrap_or_else(|| RootKey::from_seed(seed()));
     let cluster_key = dir.cluster_key()?;
     let cluster_key = cluster_key.unwrap_or_else(|| ClusterKey::from_seed(seed()));
     let epoch = dir.epoch_secret()?;

@@ -210,7 +210,10 @@ impl Issuer {
     ) -> Result<Signed<NodeGrant>, String> {
         let _one = self.0.one.lock().await;
         let config = self.0.records.config();
-        let mut used = config.facts().nodes().filter(|n| n.token == Some(permit.token));
+        let mut used = config
+            .facts()
+            .nodes()
+            .filter(|n| n.token == Some(permit.token));
         if let Some(user) = used.next() {
             return if user.node == joiner && !config.is_revoked(joiner) {
                 Ok(user.clone())
@@ -312,7 +315,9 @@ impl Issuer {
         node: NodeId,
         shown: &Signed<NodeGrant>,
     ) -> Result<Grants, String> {
-        let (key, (cluster, _)) = self.key().ok_or("this node does not hold its cluster's key")?;
+        let (key, (cluster, _)) = self
+            .key()
+            .ok_or("this node does not hold its cluster's key")?;
         let _one = self.0.one.lock().await;
         let config = self.0.records.config();
         if config.is_revoked(node) {
@@ -341,7 +346,8 @@ impl Issuer {
 
     /// Whether this node can renew grants of `cluster`.
     pub(crate) fn issues_for(&self, cluster: ClusterId) -> bool {
-        self.key().is_some_and(|(_, grants)| grants.0.cluster == cluster)
+        self.key()
+            .is_some_and(|(_, grants)| grants.0.cluster == cluster)
     }
 }
 
@@ -355,7 +361,10 @@ pub(crate) async fn renew(
         frame::read_value::<_, Renewed>(&mut stream, frame::LINK).await
     };
     let answer = tokio::time::timeout(TALK, talk).await;
-    match answer.map_err(|_| "no answer in 15 s")?.map_err(|e| e.to_string())? {
+    match answer
+        .map_err(|_| "no answer in 15 s")?
+        .map_err(|e| e.to_string())?
+    {
         Renewed::Grant { cluster, node } => Ok((cluster, node)),
         Renewed::Refused(why) => Err(why),
     }

@@ -127,8 +127,7 @@ impl JoinToken {
             issuer,
             expires: now.plus(lasts),
         };
-        let permit =
-            Signed::sign(permit, &[key]).map_err(|e| TokenError::Limit(e.to_string()))?;
+        let permit = Signed::sign(permit, &[key]).map_err(|e| TokenError::Limit(e.to_string()))?;
         Ok(Self {
             key: token,
             permit,
@@ -224,7 +223,10 @@ mod tests {
         let token = token();
         let text = token.text();
         let back: JoinToken = text.expose().parse().unwrap();
-        assert_eq!((back.permit, back.addrs), (token.permit.clone(), token.addrs.clone()));
+        assert_eq!(
+            (back.permit, back.addrs),
+            (token.permit.clone(), token.addrs.clone())
+        );
         assert_eq!(format!("{token:?}"), "JoinToken(..)");
         let short = &text.expose()[..60];
         assert_eq!(short.parse::<JoinToken>().unwrap_err(), TokenError::Text);

@@ -36,7 +36,8 @@ impl Dials {
         linked: impl Fn(&NodeId) -> bool,
         now: Uptime,
     ) -> Vec<(NodeId, Vec<SocketAddr>)> {
-        self.peers.retain(|id, _| known.contains_key(id) && !linked(id));
+        self.peers
+            .retain(|id, _| known.contains_key(id) && !linked(id));
         let mut due = Vec::new();
         for (id, addrs) in known {
             if *id == me || linked(id) || addrs.is_empty() || due.len() == AT_ONCE {
@@ -89,7 +90,7 @@ mod tests {
         let (me, peer) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
         let known = Known::from([(peer, vec!["192.0.2.1:1".parse().unwrap()])]);
         let mut dials = Dials::default();
-        let mut count = |dials: &mut Dials, from: u64, to: u64, linked: bool| {
+        let count = |dials: &mut Dials, from: u64, to: u64, linked: bool| {
             (from..to)
                 .filter(|ms| {
                     let now = Uptime::from_millis(*ms);

@@ -14,6 +14,9 @@ impl Entropy {
     }
 
     pub(crate) fn bytes(&self) -> [u8; 32] {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).random()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .random()
     }
 }

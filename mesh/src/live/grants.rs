@@ -36,10 +36,11 @@ pub(crate) fn save(
     dir.write(GRANTS, &minicbor::to_vec(&grants).unwrap_or_default())
 }
 
+/// A cluster's grant and a node's by it.
+pub(crate) type Pair = (Signed<ClusterGrant>, Signed<NodeGrant>);
+
 /// Reads them; `None` when they are not there or damaged.
-pub(crate) fn load(
-    dir: &DataDir,
-) -> Result<Option<(Signed<ClusterGrant>, Signed<NodeGrant>)>, DataDirError> {
+pub(crate) fn load(dir: &DataDir) -> Result<Option<Pair>, DataDirError> {
     let bytes = dir.read(GRANTS)?;
     let grants: Option<Grants> = bytes.and_then(|b| minicbor::decode(&b).ok());
     Ok(grants.map(|g| (g.cluster, g.node)))
@@ -69,6 +70,15 @@ pub(crate) fn load_peers(dir: &DataDir) -> Result<Known, DataDirError> {
 pub(crate) fn parse(list: Vec<(NodeId, Vec<String>)>) -> Known {
     list.into_iter()
         .take(MAX_PEERS)
-        .map(|(id, addrs)| (id, addrs.iter().take(8).filter_map(|a| a.parse().ok()).collect()))
+        .map(|(id, addrs)| {
+            (
+                id,
+                addrs
+                    .iter()
+                    .take(8)
+                    .filter_map(|a| a.parse().ok())
+                    .collect(),
+            )
+        })
         .collect()
 }

@@ -102,7 +102,9 @@ pub(crate) fn admit(
     }
     // A cluster that got a new key signs with that one; what an old key signed counts only where it is on record.
     let latest = config.facts().cluster(hello.node.cluster);
-    if latest.is_some_and(|known| known.key != hello.cluster.key && known.issued > hello.cluster.issued) {
+    if latest
+        .is_some_and(|known| known.key != hello.cluster.key && known.issued > hello.cluster.issued)
+    {
         return Err(Refusal::Grant("its cluster has another key now".into()));
     }
     facts

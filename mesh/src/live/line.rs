@@ -37,14 +37,19 @@ impl Line {
     pub(crate) async fn dialed(self, stream: Stream, connection: ConnectionId, peer: NodeId) {
         let why = match self.greet(stream, peer).await {
             Ok((stream, hello, standing)) => {
-                self.run(stream, connection, peer, &hello, standing, true).await
+                self.run(stream, connection, peer, &hello, standing, true)
+                    .await
             }
             Err(why) => Some(why),
         };
         self.ended(connection, peer, why).await;
     }
 
-    async fn greet(&self, mut stream: Stream, peer: NodeId) -> Result<(Stream, Hello, Standing), String> {
+    async fn greet(
+        &self,
+        mut stream: Stream,
+        peer: NodeId,
+    ) -> Result<(Stream, Hello, Standing), String> {
         let talk = async {
             frame::write_value(&mut stream, &First::Link((self.own)())).await?;
             frame::read_value::<_, Answer>(&mut stream, frame::LINK).await
@@ -78,11 +83,13 @@ impl Line {
         let sent = tokio::time::timeout(HELLO, frame::write_value(&mut stream, &answer)).await;
         let why = match (judged, sent) {
             (Ok(standing), Ok(Ok(()))) => {
-                self.run(stream, connection, peer, &hello, standing, false).await
+                self.run(stream, connection, peer, &hello, standing, false)
+                    .await
             }
             (Err(why), _) => {
                 // Waits for the other side to read why, and to end the stream.
-                let _ = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 1])).await;
+                let _ =
+                    tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 1])).await;
                 Some(why.to_string())
             }
             _ => None,

@@ -13,8 +13,7 @@ mod line;
 mod own;
 mod peers;
 mod show;
-#[cfg(test)]
-mod tests;
+mod wanted;
 
 use std::{
     net::SocketAddr,
@@ -34,9 +33,11 @@ use self::{
     line::Line,
     own::Own,
     peers::{Peers, tag},
+    wanted::Wanted,
 };
 use crate::{
     carry::{self, CarryError, Handler, Handlers},
+    facts,
     gate::{Gate, PeerGate, Shown},
     identity::{DataDir, DataDirError},
     join::{Issuer, JoinToken, TokenError, TokenOptions},
@@ -111,8 +112,14 @@ struct Inner {
     input: mpsc::Sender<Input>,
     control: SocketAddr,
     announce: Vec<SocketAddr>,
-    /// Changes wait here in order until the driver has room, so that setters need not be async.
-    words: mpsc::UnboundedSender<Input>,
+    wanted: Arc<Wanted>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A driver with thousands of words before it ends with its runtime instead.
+        drop(self.input.try_send(Input::Stop(oneshot::channel().0)));
+    }
 }
 
 impl Mesh {
@@ -182,6 +189,7 @@ impl Mesh {
             }),
             id,
         };
+        let wanted = Arc::new(Wanted::default());
         let parts = Parts {
             id,
             dir,
@@ -198,6 +206,7 @@ impl Mesh {
             announce: announce.clone(),
             view,
             input: input.clone(),
+            wanted: wanted.clone(),
         };
         tokio::spawn(Driver::new(parts, core, line).run(events, input_rx));
         if let Some(mut outbox) = records.outbox() {
@@ -208,15 +217,6 @@ impl Mesh {
                 }
             });
         }
-        let (words, mut words_rx) = mpsc::unbounded_channel();
-        let said = input.clone();
-        tokio::spawn(async move {
-            while let Some(word) = words_rx.recv().await {
-                if said.send(word).await.is_err() {
-                    break;
-                }
-            }
-        });
         Ok(Self(Arc::new(Inner {
             id,
             records,
@@ -229,7 +229,7 @@ impl Mesh {
             input,
             control,
             announce,
-            words,
+            wanted,
         })))
     }
 
@@ -259,33 +259,35 @@ impl Mesh {
 
     /// Says how this node is. Others hear of it when it differs by more than 5 %, at most once a second.
     pub fn set_state(&self, state: NodeState) {
-        self.say(Input::State(Box::new(state)));
+        self.0.wanted.say(|w| w.state = Some(state));
     }
 
     /// Says that this node holds a broadcast; again for the same broadcast where something of it is new.
     pub fn advertise(&self, advert: Advert) {
-        self.say(Input::Advertise(Box::new(advert)));
+        let value = facts::encode(&advert);
+        self.change(facts::advert_key(advert.broadcast), Some(value));
     }
 
     /// Says that this node holds a broadcast no longer.
     pub fn withdraw(&self, broadcast: BroadcastId) {
-        self.say(Input::Withdraw(broadcast));
+        self.change(facts::advert_key(broadcast), None);
     }
 
     /// Publishes a value of this node that all members learn; `None` takes it back. Keys have at most 150 bytes,
     /// values 16 KiB, all together 2 MiB; what is beyond is logged and not published.
     pub fn publish(&self, key: &str, value: Option<Bytes>) {
-        self.say(Input::Publish(key.to_owned(), value));
+        self.change(facts::value_key(key), value);
     }
 
     /// Sets who tries other nodes' addresses. Without one, only control addresses are tried.
     pub fn set_prober(&self, prober: Arc<dyn Probe>) {
-        self.say(Input::Prober(prober));
+        self.0.wanted.say(|w| w.prober = Some(prober));
     }
 
-    fn say(&self, word: Input) {
-        // Fails only when the mesh has stopped; then nobody listens any more.
-        drop(self.0.words.send(word));
+    fn change(&self, key: String, value: Option<Bytes>) {
+        self.0.wanted.say(|w| {
+            w.changes.insert(key, value);
+        });
     }
 
     /// Asks a linked member something, in the words of a protocol that it serves.
@@ -304,7 +306,12 @@ impl Mesh {
         let not_linked = CarryError::NotLinked { node: to };
         let connection = self.0.peers.connection(to).ok_or(not_linked.clone())?;
         let work = async {
-            let stream = self.0.links.open(connection).await.map_err(|_| not_linked)?;
+            let stream = self
+                .0
+                .links
+                .open(connection)
+                .await
+                .map_err(|_| not_linked)?;
             carry::ask(stream, to, protocol, body).await
         };
         tokio::time::timeout(carry::REQUEST, work)

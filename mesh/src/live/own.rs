@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use routing::model::{Clock, MeshId, NodeId, UnixMillis};
 use tokio::sync::mpsc;
 
-use super::{driver::Input, grants, hello::Hello};
+use super::{
+    driver::Input,
+    grants::{self, Pair as Grants},
+    hello::Hello,
+};
 use crate::{
-    authority::{ClusterGrant, NodeGrant, Signed},
+    authority::{NodeGrant, Signed},
     identity::DataDir,
     records::Records,
 };
-
-type Grants = (Signed<ClusterGrant>, Signed<NodeGrant>);
 
 struct Held {
     grants: Grants,
@@ -79,7 +81,10 @@ impl Own {
     /// The grant, when it is old enough to be renewed.
     pub(crate) fn wants_renewal(&self, now: UnixMillis) -> Option<Signed<NodeGrant>> {
         let held = self.lock();
-        held.grants.1.wants_renewal(now).then(|| held.grants.1.clone())
+        held.grants
+            .1
+            .wants_renewal(now)
+            .then(|| held.grants.1.clone())
     }
 }
 
@@ -99,7 +104,11 @@ fn newest(id: NodeId, records: &Records, dir: &DataDir) -> Option<Grants> {
 }
 
 /// Keeps renewed grants, and tells the driver.
-pub(crate) async fn keep(dir: &DataDir, renewed: Result<Grants, String>, input: &mpsc::Sender<Input>) {
+pub(crate) async fn keep(
+    dir: &DataDir,
+    renewed: Result<Grants, String>,
+    input: &mpsc::Sender<Input>,
+) {
     match renewed {
         Ok((cluster, node)) => {
             if let Err(error) = grants::save(dir, &cluster, &node) {

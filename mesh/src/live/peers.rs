@@ -54,7 +54,11 @@ impl Peers {
         let mut frame = Vec::with_capacity(body.len() + 1);
         frame.push(tag);
         frame.extend_from_slice(body);
-        let queue = if tag == self::tag::RECORD { &peer.bulk } else { &peer.urgent };
+        let queue = if tag == self::tag::RECORD {
+            &peer.bulk
+        } else {
+            &peer.urgent
+        };
         if queue.try_send(frame.into()).is_err() {
             metrics::counter!("shoal_link_dropped_total").increment(1);
         }

@@ -8,12 +8,11 @@ use std::{
 use bytes::Bytes;
 use routing::model::{NodeId, Roles};
 
-use super::driver::is_alive;
 use crate::{
     config::Config,
     facts,
     gate::Shown,
-    member::Core,
+    member::{Core, Life},
     probe,
     view::{Advert, Member, Service, ServiceAddr, View},
 };
@@ -34,7 +33,7 @@ pub(crate) fn view(
     let reached = reached(core);
     let living: BTreeSet<_> = core
         .nodes()
-        .filter(|n| core.life(n).is_some_and(|(life, ..)| is_alive(life)))
+        .filter(|n| core.life(n).is_some_and(|(life, ..)| life == Life::Alive))
         .collect();
     let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
     let mut members = BTreeMap::new();
@@ -44,10 +43,16 @@ pub(crate) fn view(
             let by = reached.get(&id).and_then(|r| r.get(&(service, addr)));
             probe::is_verified(by.copied().unwrap_or(0), others)
         };
-        let kept = old.members.get(&id).filter(|_| only.is_some_and(|o| !o.contains(&id)));
+        let kept = old
+            .members
+            .get(&id)
+            .filter(|_| only.is_some_and(|o| !o.contains(&id)));
         let member = match kept {
             Some(kept) => {
-                let stale = kept.services.iter().any(|s| s.verified != count(s.service, s.addr));
+                let stale = kept
+                    .services
+                    .iter()
+                    .any(|s| s.verified != count(s.service, s.addr));
                 if stale {
                     let mut new = Member::clone(kept);
                     for s in &mut new.services {
@@ -83,11 +88,14 @@ pub(crate) fn view(
 fn reached(core: &Core) -> Reached {
     let mut all = Reached::new();
     for by in core.nodes() {
-        if !core.life(&by).is_some_and(|(life, ..)| is_alive(life)) {
+        if !core.life(&by).is_some_and(|(life, ..)| life == Life::Alive) {
             continue;
         }
         for (key, value) in core.values(&by) {
-            let Some(node) = key.strip_prefix("p/").and_then(|id| id.parse::<NodeId>().ok()) else {
+            let Some(node) = key
+                .strip_prefix("p/")
+                .and_then(|id| id.parse::<NodeId>().ok())
+            else {
                 continue;
             };
             if node == by {
@@ -114,7 +122,7 @@ fn member(
     let cluster = node.map(|n| n.cluster).or(standing.map(|s| s.cluster))?;
     let mut member = Member {
         id,
-        alive: is_alive(life),
+        alive: life == Life::Alive,
         incarnation,
         since,
         name: node.map_or_else(|| id.label(), |n| n.name.clone()),
@@ -152,7 +160,12 @@ fn say(
     match key.split_once('/') {
         None if key == facts::STATE => {
             if let Some(state) = facts::decode::<facts::State>(value) {
-                services.extend(state.services().into_iter().filter(|s| s.0 != Service::Control));
+                services.extend(
+                    state
+                        .services()
+                        .into_iter()
+                        .filter(|s| s.0 != Service::Control),
+                );
                 member.mode = state.mode;
                 member.place = state.place;
                 member.load = state.load;

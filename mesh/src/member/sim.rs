@@ -426,7 +426,7 @@ fn a_hostile_member_can_forge_nothing_and_is_named() {
         incarnation: 100,
         beat: 1 << 40,
         leaving: false,
-        ..head.clone()
+        ..head
     };
     let lies = [
         Message::State {
@@ -494,8 +494,8 @@ fn what_a_teller_leaves_out_comes_from_another() {
     net.cut.clear();
     // M claims that B has all of A: A's own head without the entry.
     let now = net.now;
-    let (mut heads, mut seen) = (Vec::new(), net.queue.values());
-    while let Some((from, _, bytes)) = seen.next() {
+    let mut heads = Vec::new();
+    for (from, _, bytes) in net.queue.values() {
         if let (true, Some(Message::State { head, .. })) = (*from == a, Message::decode(bytes)) {
             heads.push(head);
         }

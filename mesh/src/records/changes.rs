@@ -7,10 +7,11 @@ use routing::model::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Change, KeyId, TokenId};
+use super::{Change, KeyId, Scope, TokenId};
 use crate::{
     authority::{
-        AuthorityError, ClusterGrant, ClusterKind, Entitlement, MeshFacts, NodeGrant, TenantGrant,
+        AuthorityError, ClusterGrant, ClusterKind, Entitlement, MeshFacts, NodeGrant, Revocation,
+        Signed, TenantGrant,
     },
     identity::{ClusterKey, EpochSecret, NodeKey, RootKey, TenantKey},
     seal,
@@ -157,6 +158,27 @@ pub fn entitle(
     Ok(Change::Entitled(
         entitlement.issue(tenant_key, cluster_key)?,
     ))
+}
+
+/// The end of a node, which its cluster's key signs. `last` names the number of its last record that counts in each
+/// scope: [`Records::heads_of`](super::Records::heads_of), or less where the node was taken over before.
+///
+/// # Errors
+/// [`AuthorityError::Limit`] when there are more than 128 scopes.
+pub fn revoke(
+    (grant, cluster): (&Signed<NodeGrant>, &Signed<ClusterGrant>),
+    last: Vec<(Scope, u64)>,
+    key: &ClusterKey,
+    now: UnixMillis,
+) -> Result<Change, AuthorityError> {
+    let revocation = Revocation {
+        mesh: grant.mesh,
+        grant: grant.clone(),
+        cluster: cluster.clone(),
+        last,
+        at: now,
+    };
+    Ok(Change::Revoked(revocation.issue(key)?))
 }
 
 /// An API token that is to be.

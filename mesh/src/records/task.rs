@@ -150,6 +150,8 @@ impl Task {
             self.answer_late(now);
             if let Some(stopped) = stop {
                 inbox.close();
+                // The store is free for another when the answer comes.
+                drop(self);
                 // Whoever asked may have gone meanwhile.
                 let _ = stopped.send(());
                 return;

@@ -1,4 +1,6 @@
 //! Talking with peers.
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use routing::model::NodeId;
 use sha2::{Digest as _, Sha256};
@@ -160,6 +162,11 @@ impl Replica {
                 self.ask(peer, scope, lacking, now);
             }
             Purpose::Ask | Purpose::Ack => {
+                if purpose == Purpose::Ask
+                    && let Some(p) = self.peers.get_mut(&peer)
+                {
+                    p.wants.extend(heads.iter().map(|h| (scope, h.author)));
+                }
                 let authors: Vec<NodeId> = heads.iter().map(|h| h.author).collect();
                 self.push(peer, scope, &authors);
             }
@@ -262,12 +269,18 @@ impl Replica {
         }
     }
 
-    /// Sends a peer what follows in these logs, one batch of it. The acknowledgement brings the next.
+    /// Sends a peer what follows in these logs and in those that it asked for, one batch of it. The acknowledgement
+    /// brings the next.
     fn push(&mut self, peer: NodeId, scope: Scope, authors: &[NodeId]) {
+        let Some(wants) = self.peers.get(&peer).map(|p| &p.wants) else {
+            return;
+        };
+        let wanted = wants.iter().filter(|(s, _)| *s == scope).map(|(_, a)| *a);
+        let authors: BTreeSet<NodeId> = authors.iter().copied().chain(wanted).collect();
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut sent = Vec::new();
-        'full: for author in authors {
+        'full: for author in &authors {
             let id = (scope, *author);
             let Some(p) = self.peers.get(&peer) else {
                 return;
@@ -288,11 +301,20 @@ impl Replica {
                 sent.push((id, at));
             }
         }
-        if batch.is_empty() {
-            return;
-        }
+        let ends: Vec<_> = authors
+            .iter()
+            .map(|a| ((scope, *a), self.head(scope, *a)))
+            .collect();
         if let Some(p) = self.peers.get_mut(&peer) {
             p.sent.extend(sent);
+            for (id, end) in ends {
+                if p.reached(id) >= end {
+                    p.wants.remove(&id);
+                }
+            }
+        }
+        if batch.is_empty() {
+            return;
         }
         self.send(peer, &Message::Records(batch));
     }
@@ -412,7 +434,7 @@ impl Replica {
         heads.filter(|h| h.number > 0).take(MAX_LIST).collect()
     }
 
-    fn sum(&mut self, scope: Scope) -> [u8; 16] {
+    pub(super) fn sum(&mut self, scope: Scope) -> [u8; 16] {
         if let Some(sum) = self.sums.get(&scope) {
             return *sum;
         }

@@ -101,7 +101,8 @@ pub(super) struct Park {
 }
 
 impl Park {
-    pub(super) fn put(&mut self, record: Record) {
+    /// Parks a record. Gives back another one that waits for the same place.
+    pub(super) fn put(&mut self, record: Record) -> Option<Record> {
         let (scope, author) = (record.scope(), record.author());
         let size = record.raw().len();
         let of_one = self
@@ -111,12 +112,17 @@ impl Park {
             || self.bytes + size > MAX_PARKED_BYTES
             || of_one.count() >= MAX_PARKED_OF_ONE
         {
-            return;
+            return None;
         }
-        let key = (scope, author, record.number());
-        if let std::collections::btree_map::Entry::Vacant(slot) = self.records.entry(key) {
-            slot.insert(record);
-            self.bytes += size;
+        match self.records.entry((scope, author, record.number())) {
+            std::collections::btree_map::Entry::Occupied(there) => {
+                (*there.get() != record).then(|| there.get().clone())
+            }
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                slot.insert(record);
+                self.bytes += size;
+                None
+            }
         }
     }
 

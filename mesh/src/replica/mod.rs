@@ -80,6 +80,8 @@ struct Peer {
     known: HashMap<LogId, u64>,
     /// What was sent to it, as far as it is in order.
     sent: HashMap<LogId, u64>,
+    /// What it asked for and has not been sent to the end.
+    wants: BTreeSet<LogId>,
     next_digest: Uptime,
 }
 
@@ -308,7 +310,7 @@ impl Replica {
             Fit::Have | Fit::Back => false,
             Fit::Broken => true,
             Fit::Gap => {
-                self.put_by(record, now);
+                self.put_by(&record, now);
                 false
             }
             Fit::Other(ours) => {
@@ -321,7 +323,7 @@ impl Replica {
             Fit::Next => {
                 let early = record.at().millis() > now.unix.plus(MAX_AHEAD);
                 if early || !self.state.admits(&record) {
-                    self.put_by(record, now);
+                    self.put_by(&record, now);
                 } else {
                     self.out.keep.push(Item::record(&record));
                     self.take(record, now);
@@ -331,11 +333,15 @@ impl Replica {
         }
     }
 
-    fn put_by(&mut self, record: Record, now: Now) {
+    fn put_by(&mut self, record: &Record, now: Now) {
         if self.park.is_empty() {
             self.park_due = now.up + PARK_EVERY;
         }
-        self.park.put(record);
+        if let Some(other) = self.park.put(record.clone())
+            && let Some(evidence) = Evidence::of(&other, record)
+        {
+            self.judge(&Verdict::Forked(evidence), None);
+        }
     }
 
     /// Appends a record to its log and applies it.

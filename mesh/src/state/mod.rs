@@ -1,8 +1,8 @@
 //! From records to [`Config`]: a pure function of the set of records and verdicts, computed step by step.
 //!
-//! Shape: [`verdicts`] says which records of an author count at all; [`State`] gathers the statements
+//! Shape: `verdicts` says which records of an author count at all; `State` gathers the statements
 //! ([`Facts`]) that they carry, then applies what else they say where the author could say it at the record's stamp;
-//! [`things`] has the winners, thing by thing. When statements or verdicts change, all is judged anew: that is
+//! `things` has the winners, thing by thing. When statements or verdicts change, all is judged anew: that is
 //! rare, and it is what makes the order of arrival irrelevant.
 mod things;
 mod verdicts;

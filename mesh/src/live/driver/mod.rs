@@ -1,4 +1,7 @@
 //! The task that drives membership: it owns the core, and everything else tells it what happened.
+mod chores;
+mod serve;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -7,17 +10,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use routing::model::{BroadcastId, Clock, NodeId, Uptime};
+use routing::model::{Clock, NodeId, Uptime};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::serve::Serve;
 use super::{
     dial::Dials,
-    grants::{self, Known},
-    hello::First,
-    line::{HELLO, Line},
+    grants::Known,
+    line::Line,
     own::Own,
     peers::{Peer, Peers, tag},
     show,
+    wanted::Wanted,
 };
 use crate::{
     authority::Standing,
@@ -26,23 +30,19 @@ use crate::{
     gate::Shown,
     identity::DataDir,
     join::Issuer,
-    link::{ConnectionId, LinkEvent, Links, frame},
-    member::{Core, Event, Life, Output},
-    probe::{self, Probe, Probes, Target},
+    link::{ConnectionId, LinkEvent, Links},
+    member::{Core, Event, Output},
+    probe::{Probe, Probes, Target},
     records::Records,
-    view::{Advert, NodeState, Service, View},
+    view::{NodeState, Service, View},
 };
 
 /// How often dials, tries and pings are looked at.
 const CHORES: Duration = Duration::from_millis(200);
-/// How often a link's clock offset is measured.
-const PING: Duration = Duration::from_secs(2);
 /// The shortest time between two statements of load and place.
 const STATE: Duration = Duration::from_secs(1);
 /// How long to wait for a first peer before the view counts as settled without one.
 const ALONE: Duration = Duration::from_secs(15);
-/// How often the grant's age is looked at, and how soon again after a failure.
-const RENEW: Duration = Duration::from_secs(60);
 /// How long somebody who told a forged value is kept out.
 const BAN: Duration = Duration::from_secs(60);
 
@@ -77,11 +77,6 @@ pub(crate) enum Input {
         reached: bool,
     },
     Renewed,
-    State(Box<NodeState>),
-    Advertise(Box<Advert>),
-    Withdraw(BroadcastId),
-    Publish(String, Option<Bytes>),
-    Prober(Arc<dyn Probe>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -102,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) announce: Vec<SocketAddr>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 pub(crate) struct Driver {
@@ -164,9 +160,15 @@ impl Driver {
         mut events: mpsc::Receiver<LinkEvent>,
         mut input: mpsc::Receiver<Input>,
     ) {
+        let wanted = self.parts.wanted.clone();
         let mut config = self.parts.records.watch();
         let mut reconciled = self.parts.records.reconciled();
-        let control: Vec<_> = self.parts.announce.iter().map(|a| (Service::Control, *a)).collect();
+        let control: Vec<_> = self
+            .parts
+            .announce
+            .iter()
+            .map(|a| (Service::Control, *a))
+            .collect();
         let key = facts::CONTROL.to_owned();
         self.set(vec![(key, Some(facts::encode_addrs(&control)))]);
         self.new_roster();
@@ -182,7 +184,7 @@ impl Driver {
                 said = input.recv() => match said {
                     Some(Input::Stop(done)) => {
                         self.stop().await;
-                        drop(done.send(()));
+                        let _ = done.send(());
                         return;
                     }
                     Some(said) => self.on_input(said).await,
@@ -190,6 +192,7 @@ impl Driver {
                 },
                 Ok(()) = config.changed() => self.new_roster(),
                 Ok(()) = reconciled.changed() => self.show(None),
+                () = wanted.wait() => self.on_words(),
                 () = tokio::time::sleep(wake) => {}
             }
             let now = self.now();
@@ -225,7 +228,9 @@ impl Driver {
                 }
                 Output::Event(Event::Reborn { incarnation, twin }) => {
                     if twin {
-                        tracing::error!("another process signs with this node's key: stop one of them, and give it a data directory of its own");
+                        tracing::error!(
+                            "another process signs with this node's key: stop one of them, and give it a data directory of its own"
+                        );
                     }
                     self.parts.own.set_incarnation(incarnation);
                 }
@@ -246,9 +251,16 @@ impl Driver {
 
     /// Notes the control addresses that members name.
     fn learn(&mut self, changed: &BTreeSet<NodeId>) {
-        let mut known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .parts
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for node in changed.iter().filter(|n| **n != self.parts.id) {
-            let control = self.core.values(node).find(|(key, _)| *key == facts::CONTROL);
+            let control = self
+                .core
+                .values(node)
+                .find(|(key, _)| *key == facts::CONTROL);
             let Some((_, bytes)) = control else { continue };
             let addrs: Vec<_> = facts::decode_addrs(bytes)
                 .into_iter()
@@ -270,7 +282,11 @@ impl Driver {
             .filter(|id| config.standing(*id).is_some())
             .collect();
         {
-            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = self
+                .parts
+                .shown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             shown.retain(|id, _| config.node(*id).is_none() && !config.is_revoked(*id));
             roster.extend(shown.keys());
         }
@@ -399,18 +415,23 @@ impl Driver {
             Input::Renewed => {
                 self.parts.own.refresh(&self.parts.records, &self.parts.dir);
             }
-            Input::State(state) => {
-                self.state = *state;
-                self.say_state(now);
-            }
-            Input::Advertise(advert) => {
-                let key = facts::advert_key(advert.broadcast);
-                self.set(vec![(key, Some(facts::encode(&*advert)))]);
-            }
-            Input::Withdraw(broadcast) => self.set(vec![(facts::advert_key(broadcast), None)]),
-            Input::Publish(key, value) => self.set(vec![(facts::value_key(&key), value)]),
-            Input::Prober(prober) => self.prober = Some(prober),
             Input::Stop(_) => {}
+        }
+    }
+
+    fn on_words(&mut self) {
+        let words = self.parts.wanted.take();
+        if let Some(prober) = words.prober {
+            self.prober = Some(prober);
+        }
+        if let Some(state) = words.state {
+            self.state = state;
+            let now = self.now();
+            self.say_state(now);
+        }
+        // One by one: a value that is refused takes no other with it.
+        for change in words.changes {
+            self.set(vec![change]);
         }
     }
 
@@ -433,7 +454,11 @@ impl Driver {
             self.parts.links.close(old.connection).await;
         }
         if self.parts.records.config().node(node).is_none() {
-            let mut shown = self.parts.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = self
+                .parts
+                .shown
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             shown.insert(node, standing);
         }
         tracing::debug!(peer = %node.short(), "control link is up");
@@ -441,7 +466,7 @@ impl Driver {
         self.parts.peers.lock().insert(node, link);
         self.new_roster();
         self.parts.records.peer_connected(node).await;
-        drop(taken.send(()));
+        let _ = taken.send(());
         let now = self.now();
         self.core.linked(node, now);
         self.next_ping = now;
@@ -461,7 +486,11 @@ impl Driver {
         self.parts.records.set_clock_offset(off);
         let far = off > crate::join::CLOCK;
         if far && !self.clock_warned {
-            tracing::error!(seconds = off.as_secs(), ahead = median < 0, "this node's clock is far off its peers' median: set it (NTP); until then it writes nothing");
+            tracing::error!(
+                seconds = off.as_secs(),
+                ahead = median < 0,
+                "this node's clock is far off its peers' median: set it (NTP); until then it writes nothing"
+            );
         }
         self.clock_warned = far;
     }
@@ -478,207 +507,20 @@ impl Driver {
         }
     }
 
-    async fn chores(&mut self) {
-        let now = self.now();
-        self.next_chores = now + CHORES;
-        self.banned.retain(|_, until| *until > now);
-        if self.said.is_some() {
-            self.say_state(now);
-        }
-        self.dial(now).await;
-        self.probe(now).await;
-        if now >= self.next_ping {
-            self.next_ping = now + PING;
-            let stamp = self.parts.clock.unix().0.to_be_bytes();
-            let all: Vec<_> = self.parts.peers.lock().keys().copied().collect();
-            for peer in all {
-                self.parts.peers.send(peer, tag::PING, &stamp);
-            }
-        }
-        if now >= self.next_renewal {
-            self.next_renewal = now + RENEW;
-            self.renew();
-        }
-        if !self.parts.view.borrow().settled {
-            self.show(None);
-        }
-        if self.known_dirty && now.since(self.known_saved) >= STATE {
-            self.known_dirty = false;
-            self.known_saved = now;
-            let known = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let dir = self.parts.dir.clone();
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = grants::save_peers(&dir, &known) {
-                    tracing::warn!(%error, "peers not remembered");
-                }
-            });
-        }
-    }
-
-    async fn dial(&mut self, now: Uptime) {
-        let config = self.parts.records.config();
-        let known: Known = {
-            let mut all = self.parts.known.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever is on record without a grant in force is no peer, unless our own records may be old.
-            all.retain(|id, _| !config.is_revoked(*id));
-            all.clone()
-        };
-        let peers = self.parts.peers.lock().clone();
-        let banned = &self.banned;
-        let linked = |id: &NodeId| peers.contains_key(id) || banned.contains_key(id);
-        for (id, addrs) in self.dials.due(self.parts.id, &known, linked, now) {
-            self.parts.links.dial(Some(id), addrs).await;
-        }
-        if self.dials.seeds_due(peers.is_empty(), now) && !self.parts.seeds.is_empty() {
-            self.parts.links.dial(None, self.parts.seeds.clone()).await;
-        }
-    }
-
-    async fn probe(&mut self, now: Uptime) {
-        let view = self.parts.view.borrow().clone();
-        let live: BTreeSet<_> = view.alive().map(|m| m.id).collect();
-        let targets: BTreeSet<Target> = view
-            .alive()
-            .flat_map(|m| m.services.iter().map(|s| (m.id, s.service, s.addr)))
-            .filter(|t| t.1 == Service::Control || self.prober.is_some())
-            .collect();
-        self.dialed.retain(|(id, _)| live.contains(id));
-        for target in self.probes.due(self.parts.id, &live, &targets, now) {
-            let (node, service, addr) = target;
-            if service == Service::Control {
-                if self.dialed.remove(&(node, addr)) {
-                    self.on_tried(&target, true);
-                } else {
-                    self.trying.insert((node, addr), now);
-                    self.parts.links.try_dial(node, addr).await;
-                }
-            } else if let Some(prober) = &self.prober {
-                let (input, work) = (self.parts.input.clone(), prober.probe(node, service, addr));
-                tokio::spawn(async move {
-                    let reached = tokio::time::timeout(probe::TRY, work).await.unwrap_or(false);
-                    drop(input.send(Input::Tried { target, reached }).await);
-                });
-            }
-        }
-        // Control dials that came to an end, one way or the other.
-        let ended: Vec<_> = self.probes.running(Service::Control).collect();
-        for target in ended {
-            let at = (target.0, target.2);
-            if self.dialed.remove(&at) {
-                self.trying.remove(&at);
-                self.on_tried(&target, true);
-            } else if self.trying.get(&at).is_none_or(|t| now.since(*t) >= probe::TRY) {
-                self.trying.remove(&at);
-                self.on_tried(&target, false);
-            }
-        }
-    }
-
-    fn on_tried(&mut self, target: &Target, reached: bool) {
-        let now = self.now();
-        if self.probes.done(target, reached, now) {
-            let reached = self.probes.reached(target.0);
-            let value = (!reached.is_empty()).then(|| facts::encode_addrs(&reached));
-            self.set(vec![(facts::reached_key(target.0), value)]);
-        }
-        let tried = self.probes.nodes();
-        let stale: Vec<_> = self
-            .core
-            .values(&self.parts.id)
-            .filter_map(|(key, _)| key.strip_prefix("p/")?.parse().ok())
-            .filter(|id: &NodeId| !tried.contains(id))
-            .map(|id| (facts::reached_key(id), None))
-            .collect();
-        if !stale.is_empty() {
-            self.set(stale);
-        }
-    }
-
-    /// Gets this node's next grant when it is time: from itself, or from a linked gateway of its cluster.
-    fn renew(&mut self) {
-        let now = self.parts.clock.unix();
-        let Some(grant) = self.parts.own.wants_renewal(now) else {
-            return;
-        };
-        if self.parts.issuer.issues_for(grant.cluster) {
-            let (issuer, id) = (self.parts.issuer.clone(), self.parts.id);
-            let (dir, input) = (self.parts.dir.clone(), self.parts.input.clone());
-            tokio::spawn(async move {
-                let renewed = issuer.renewed(id, &grant).await;
-                super::own::keep(&dir, renewed, &input).await;
-            });
-            return;
-        }
-        let view = self.parts.view.borrow().clone();
-        let gateway = view.alive().find(|m| {
-            m.cluster == grant.cluster
-                && m.roles.has(routing::model::Role::Gateway)
-                && self.parts.peers.connection(m.id).is_some()
-        });
-        if let Some(connection) = gateway.and_then(|m| self.parts.peers.connection(m.id)) {
-            self.renew_at(connection);
-        }
-    }
-
-    fn renew_at(&self, connection: ConnectionId) {
-        let Some(grant) = self.parts.own.wants_renewal(self.parts.clock.unix()) else {
-            return;
-        };
-        let (links, dir) = (self.parts.links.clone(), self.parts.dir.clone());
-        let (input, peers) = (self.parts.input.clone(), self.parts.peers.clone());
-        tokio::spawn(async move {
-            let renewed = match links.open(connection).await {
-                Ok(stream) => crate::join::renew(stream, grant).await,
-                Err(error) => Err(error.to_string()),
-            };
-            super::own::keep(&dir, renewed, &input).await;
-            if !peers.lock().values().any(|p| p.connection == connection) {
-                // The next dial greets with the new grant.
-                links.close(connection).await;
-            }
-        });
-    }
-
     async fn stop(&mut self) {
         self.core.leave();
         self.settle().await;
         // A moment for the goodbye to be written; links that stand still are not waited for.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let all: Vec<_> = self.parts.peers.lock().values().map(|p| p.connection).collect();
+        let all: Vec<_> = self
+            .parts
+            .peers
+            .lock()
+            .values()
+            .map(|p| p.connection)
+            .collect();
         for connection in all {
             self.parts.links.close(connection).await;
         }
     }
-}
-
-/// What a stream that a peer opened may lead to.
-struct Serve {
-    line: Line,
-    handlers: Handlers,
-    issuer: Issuer,
-    admitted: bool,
-}
-
-impl Serve {
-    async fn stream(self, mut stream: crate::link::Stream, connection: ConnectionId, peer: NodeId) {
-        let first = frame::read_value::<_, First>(&mut stream, frame::LINK);
-        match tokio::time::timeout(HELLO, first).await {
-            Ok(Ok(First::Link(hello))) => {
-                self.line.answered(stream, connection, peer, hello).await;
-            }
-            Ok(Ok(First::Call(protocol))) if self.admitted => {
-                self.handlers.answer(stream, peer, protocol).await;
-            }
-            Ok(Ok(First::Call(_))) => tracing::debug!(peer = %peer.short(), "a stranger's request was dropped"),
-            Ok(Ok(First::Join(greeting))) => self.issuer.admit(stream, peer, greeting).await,
-            Ok(Ok(First::Renew(asked))) => self.issuer.renewal(stream, peer, asked).await,
-            Ok(Err(error)) => tracing::debug!(peer = %peer.short(), %error, "unreadable first words"),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Whether a node counts as alive in the view.
-pub(crate) fn is_alive(life: Life) -> bool {
-    life == Life::Alive
 }
