@@ -56,7 +56,10 @@ pub(crate) struct Deps {
 impl Deps {
     /// A generator of its own for one operation.
     pub(crate) fn rng(&self) -> ChaCha20Rng {
-        let mut all = self.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self
+            .rng
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         ChaCha20Rng::from_rng(&mut *all)
     }
 }
@@ -152,7 +155,10 @@ impl Session {
 
     /// Keeps how safe a write is; of several, the least safe counts.
     pub(crate) fn acknowledged(&self, ack: Ack) {
-        let mut acks = self.acks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut acks = self
+            .acks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         *acks = Some(match (*acks, ack) {
             (None | Some(Ack::Replicated), Ack::Replicated) => Ack::Replicated,
             _ => Ack::Local,
@@ -160,7 +166,10 @@ impl Session {
     }
 
     fn ack(&self) -> Option<Ack> {
-        *self.acks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self
+            .acks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -229,7 +238,8 @@ impl Gateway {
             Err(error) => return Response::from_errors(vec![error]),
         };
         if shape.subscription {
-            let message = "subscriptions are answered over a WebSocket (graphql-transport-ws) at this path";
+            let message =
+                "subscriptions are answered over a WebSocket (graphql-transport-ws) at this path";
             return failure(code::VALIDATION_ERROR, message);
         }
         if let Auth::Tenant { tenant, token } = &session.auth
@@ -254,7 +264,9 @@ impl Gateway {
                 Ack::Local => "LOCAL",
             };
             let value = Value::String(word.to_owned());
-            response.extensions.insert("acknowledgement".to_owned(), value);
+            response
+                .extensions
+                .insert("acknowledgement".to_owned(), value);
         }
         response
     }
@@ -277,7 +289,8 @@ impl Gateway {
         };
         match self.deps.forward.forward(tenant, body.into()).await {
             Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|_| {
-                let message = "another node's answer is not understood: it may run another version of Shoal";
+                let message =
+                    "another node's answer is not understood: it may run another version of Shoal";
                 failure(code::UNAVAILABLE, message)
             }),
             Err(error) => failure(code::UNAVAILABLE, &error.to_string()),
@@ -296,7 +309,10 @@ impl Gateway {
             return failure(code::VALIDATION_ERROR, "a forwarded request is too long");
         }
         let Ok(mut forwarded) = serde_json::from_slice::<Forwarded>(body) else {
-            return failure(code::VALIDATION_ERROR, "a forwarded request is not understood");
+            return failure(
+                code::VALIDATION_ERROR,
+                "a forwarded request is not understood",
+            );
         };
         let shape = match limits::check(&mut forwarded.request) {
             Ok(shape) if !shape.subscription => shape,
@@ -308,7 +324,8 @@ impl Gateway {
         if let Auth::Tenant { tenant, .. } = &auth
             && !self.serves(&config, *tenant)
         {
-            let message = "the node that was asked does not hold this tenant's configuration either";
+            let message =
+                "the node that was asked does not hold this tenant's configuration either";
             return failure(code::UNAVAILABLE, message);
         }
         let session = Session::new(auth, forwarded.addr, forwarded.idempotency_key);
@@ -333,7 +350,9 @@ impl Gateway {
             }
             Ok(_) => {
                 let session = session.clone();
-                Either::Right(stream::once(async move { this.execute(request, session).await }))
+                Either::Right(stream::once(
+                    async move { this.execute(request, session).await },
+                ))
             }
         };
         answers.take_until(ended(self.deps.records.clone(), session.auth))

@@ -71,8 +71,13 @@ async fn graphql_post(
     let body = match body {
         Ok(body) => body,
         Err(rejection) => {
-            let message = format!("the request's body was not read: {rejection}; at most {MAX_BODY} bytes are");
-            return reply(rejection.status(), failure(code::VALIDATION_ERROR, &message));
+            let message = format!(
+                "the request's body was not read: {rejection}; at most {MAX_BODY} bytes are"
+            );
+            return reply(
+                rejection.status(),
+                failure(code::VALIDATION_ERROR, &message),
+            );
         }
     };
     let is_json = headers
@@ -86,7 +91,10 @@ async fn graphql_post(
         return reply(StatusCode::UNSUPPORTED_MEDIA_TYPE, answer);
     }
     let bad = |message: &str| {
-        reply(StatusCode::BAD_REQUEST, failure(code::VALIDATION_ERROR, message))
+        reply(
+            StatusCode::BAD_REQUEST,
+            failure(code::VALIDATION_ERROR, message),
+        )
     };
     if body.trim_ascii_start().starts_with(b"[") {
         return bad("several requests in one are not answered: send them one by one");

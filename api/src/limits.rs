@@ -199,7 +199,11 @@ impl Walk<'_> {
                 "the document is more than {MAX_DEPTH} fields deep: ask for less at once"
             )));
         }
-        if path.schema && matches!(name, "fields" | "inputFields" | "interfaces" | "possibleTypes")
+        if path.schema
+            && matches!(
+                name,
+                "fields" | "inputFields" | "interfaces" | "possibleTypes"
+            )
         {
             path.type_lists += 1;
             if path.type_lists > MAX_TYPE_LISTS {
@@ -223,7 +227,10 @@ impl Walk<'_> {
     /// How many a connection's page holds.
     fn page(&self, field: &Field) -> u64 {
         let variable = |name: Name| {
-            let given = self.variables.get(&name).or_else(|| self.defaults.get(&name));
+            let given = self
+                .variables
+                .get(&name)
+                .or_else(|| self.defaults.get(&name));
             Ok::<_, std::convert::Infallible>(given.cloned().unwrap_or(Value::Null))
         };
         let page = field.get_argument("page").map(|value| {

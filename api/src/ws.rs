@@ -82,7 +82,10 @@ pub(crate) async fn serve(
     token: Option<Secret>,
 ) {
     let (out, answers) = mpsc::channel(QUEUE);
-    let auth = Auth::of(&gateway.deps.records.config(), token.as_ref().map(Secret::expose));
+    let auth = Auth::of(
+        &gateway.deps.records.config(),
+        token.as_ref().map(Secret::expose),
+    );
     let mut connection = Connection {
         socket,
         gateway,
@@ -191,7 +194,8 @@ impl Connection {
             return Err(Some((4409, "Subscriber for this id already exists")));
         }
         if self.operations.len() >= MAX_OPERATIONS {
-            let message = format!("at most {MAX_OPERATIONS} operations run on one connection: complete one");
+            let message =
+                format!("at most {MAX_OPERATIONS} operations run on one connection: complete one");
             let errors = failure(code::RATE_LIMITED, &message).errors;
             return self
                 .say(&json!({ "type": "error", "id": id, "payload": errors }))
@@ -210,7 +214,14 @@ impl Connection {
                 let (message, last) = shape(&name, &answer, first);
                 first = false;
                 let id = name.clone();
-                let sent = out.send(Out { id, number, message, last }).await;
+                let sent = out
+                    .send(Out {
+                        id,
+                        number,
+                        message,
+                        last,
+                    })
+                    .await;
                 if last || sent.is_err() {
                     return;
                 }
@@ -232,7 +243,11 @@ impl Connection {
 
     /// Sends an operation's answer on, unless the client has completed that operation.
     async fn pass(&mut self, out: Out) -> Result<(), End> {
-        if self.operations.get(&out.id).is_none_or(|o| o.number != out.number) {
+        if self
+            .operations
+            .get(&out.id)
+            .is_none_or(|o| o.number != out.number)
+        {
             return Ok(());
         }
         if out.last {

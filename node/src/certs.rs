@@ -74,7 +74,10 @@ impl LeafKey {
     /// The key with the chain that an authority gave for it.
     #[must_use]
     pub fn with_chain(&self, chain_pem: String) -> Leaf {
-        Leaf { chain_pem, key_pem: Zeroizing::new(self.0.serialize_pem()) }
+        Leaf {
+            chain_pem,
+            key_pem: Zeroizing::new(self.0.serialize_pem()),
+        }
     }
 }
 
@@ -176,7 +179,12 @@ impl Authority {
     ///
     /// # Errors
     /// [`CertError`].
-    pub fn issue(&self, names: &[String], public_key: &str, now: UnixMillis) -> Result<String, CertError> {
+    pub fn issue(
+        &self,
+        names: &[String],
+        public_key: &str,
+        now: UnixMillis,
+    ) -> Result<String, CertError> {
         let mut params = CertificateParams::default();
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -259,7 +267,11 @@ mod tests {
         let names = ["*.acme.cdn.example.test".into(), "127.0.0.1".into()];
         let chain = again.issue(&names, &key.public_pem(), now).unwrap();
         assert!(key.with_chain(chain).server_config().is_ok());
-        assert!(again.issue(&["no such name".into()], &key.public_pem(), now).is_err());
+        assert!(
+            again
+                .issue(&["no such name".into()], &key.public_pem(), now)
+                .is_err()
+        );
         assert_eq!(format!("{authority:?}"), "Authority(..)");
     }
 }

@@ -37,7 +37,10 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
     log(cli.verbose, cli.json, quiet);
     // Every TLS user of the process takes this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be started")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads can be started")?;
     let result = runtime.block_on(command(cli));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     result
@@ -56,20 +59,38 @@ fn log(verbose: u8, json: bool, quiet: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // A second subscriber can only be a test's.
-    let _ = if json { builder.json().finish().try_init() } else { builder.finish().try_init() };
+    let _ = if json {
+        builder.json().finish().try_init()
+    } else {
+        builder.finish().try_init()
+    };
 }
 
 /// Where the data directory is: the option, the file, `/var/lib/shoal` for root, else `~/.local/share/shoal`.
 fn data_dir(cli: &Cli, config: &Config) -> PathBuf {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/shoal"));
+    let home =
+        || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share/shoal"));
     let default = || {
-        if rustix::process::geteuid().is_root() { None } else { home() }.unwrap_or_else(|| "/var/lib/shoal".into())
+        if rustix::process::geteuid().is_root() {
+            None
+        } else {
+            home()
+        }
+        .unwrap_or_else(|| "/var/lib/shoal".into())
     };
-    cli.data.clone().or_else(|| config.data.clone()).unwrap_or_else(default)
+    cli.data
+        .clone()
+        .or_else(|| config.data.clone())
+        .unwrap_or_else(default)
 }
 
 async fn command(cli: Cli) -> anyhow::Result<()> {
-    let config = cli.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let config = cli
+        .config
+        .as_deref()
+        .map(Config::read)
+        .transpose()?
+        .unwrap_or_default();
     let dir = data_dir(&cli, &config);
     let json = cli.json;
     match cli.command {
@@ -80,7 +101,16 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Status => status(&dir, json).await,
         Command::Tenant(tenant) => tenants(tenant, &dir, json).await,
         Command::Explain(explain) => explained(explain, &dir, json).await,
-        Command::Demo(options) => demo::run(&options, json, stop_signal(Run { stop_with_stdin: false })?).await,
+        Command::Demo(options) => {
+            demo::run(
+                &options,
+                json,
+                stop_signal(Run {
+                    stop_with_stdin: false,
+                })?,
+            )
+            .await
+        }
         Command::Completions { .. } => Ok(()),
     }
 }
@@ -89,7 +119,10 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
 fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let asked = stop.clone();
     tokio::spawn(async move {
         let input = async {
@@ -110,8 +143,16 @@ fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn print<T: serde::Serialize>(json: bool, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-    say(&if json { serde_json::to_string(value)? } else { text() })?;
+fn print<T: serde::Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    say(&if json {
+        serde_json::to_string(value)?
+    } else {
+        text()
+    })?;
     Ok(())
 }
 
@@ -124,7 +165,15 @@ async fn found(init: Init, dir: &Path, json: bool) -> anyhow::Result<()> {
         Some(name) => name,
         None => setup::machine_name()?,
     };
-    let founded = setup::init(dir, setup::Founding { base: base.clone(), slug: init.cluster, node_name: name }).await?;
+    let founded = setup::init(
+        dir,
+        setup::Founding {
+            base: base.clone(),
+            slug: init.cluster,
+            node_name: name,
+        },
+    )
+    .await?;
     print(json, &founded, || {
         format!(
             "Founded the mesh {} with this machine as its first node, {}.\n\nThe root key is {}/root.key. Copy it to a safe \
@@ -143,7 +192,10 @@ fn ask_base() -> anyhow::Result<String> {
         "a mesh has a base name, under which all its names are: `shoal init video.example`"
     );
     let mut out = std::io::stderr();
-    write!(out, "The mesh's base name, a domain that you control (as video.example): ")?;
+    write!(
+        out,
+        "The mesh's base name, a domain that you control (as video.example): "
+    )?;
     out.flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
@@ -152,17 +204,35 @@ fn ask_base() -> anyhow::Result<String> {
 
 async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
     let minutes = ask.minutes;
-    let token: String =
-        local::ask(dir, "POST", "/token", &TokenRequest { roles: ask.roles, minutes }).await?;
-    print(json, &serde_json::json!({ "token": token, "minutes": minutes }), || {
-        format!("On the new machine, within {minutes} minutes:\n\n  shoal join {token}\n  shoal run")
-    })
+    let token: String = local::ask(
+        dir,
+        "POST",
+        "/token",
+        &TokenRequest {
+            roles: ask.roles,
+            minutes,
+        },
+    )
+    .await?;
+    print(
+        json,
+        &serde_json::json!({ "token": token, "minutes": minutes }),
+        || {
+            format!(
+                "On the new machine, within {minutes} minutes:\n\n  shoal join {token}\n  shoal run"
+            )
+        },
+    )
 }
 
 async fn join_mesh(join: Join, dir: &Path, json: bool) -> anyhow::Result<()> {
     let joined = setup::join(dir, &join.token, join.name).await?;
     print(json, &joined, || {
-        format!("This machine is now {} of mesh {}.\n\nNext: `shoal run`.", joined.node, &joined.mesh[..8])
+        format!(
+            "This machine is now {} of mesh {}.\n\nNext: `shoal run`.",
+            joined.node,
+            &joined.mesh[..8]
+        )
     })
 }
 
@@ -173,32 +243,61 @@ async fn status(dir: &Path, json: bool) -> anyhow::Result<()> {
 
 fn describe(status: &Status) -> String {
     let row = |cells: &[&str]| cells.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-    let mut nodes = vec![row(&["NODE", "CLUSTER", "STATE", "REGION", "VIEWERS", "CPU", "ROLES", "HTTP"])];
+    let mut nodes = vec![row(&[
+        "NODE", "CLUSTER", "STATE", "REGION", "VIEWERS", "CPU", "ROLES", "HTTP",
+    ])];
     for node in &status.nodes {
         let roles: Vec<_> = node.roles.iter().map(|r| r.as_str()).collect();
         nodes.push(vec![
-            format!("{}{}", node.name, if node.id == status.node { " (this)" } else { "" }),
+            format!(
+                "{}{}",
+                node.name,
+                if node.id == status.node {
+                    " (this)"
+                } else {
+                    ""
+                }
+            ),
             node.cluster.clone(),
             if node.alive { "alive" } else { "dead" }.into(),
-            node.place.as_ref().map_or_else(|| "-".into(), |p| p.region().to_string()),
+            node.place
+                .as_ref()
+                .map_or_else(|| "-".into(), |p| p.region().to_string()),
             node.viewers.to_string(),
             format!("{} %", node.cpu / 10),
             roles.join(","),
-            node.services.get("http").cloned().unwrap_or_else(|| "-".into()),
+            node.services
+                .get("http")
+                .cloned()
+                .unwrap_or_else(|| "-".into()),
         ]);
     }
-    let mut streams = vec![row(&["STREAM", "TENANT", "PLAYBACK ID", "ORIGIN", "REPLICAS"])];
+    let mut streams = vec![row(&[
+        "STREAM",
+        "TENANT",
+        "PLAYBACK ID",
+        "ORIGIN",
+        "REPLICAS",
+    ])];
     for stream in &status.streams {
         let replicas: Vec<_> = stream.replicas.iter().map(|r| r.as_str()).collect();
         streams.push(vec![
             stream.name.clone(),
             stream.tenant.clone(),
             stream.playback_id.clone(),
-            stream.origin.as_ref().map_or_else(|| "not live".into(), ToString::to_string),
+            stream
+                .origin
+                .as_ref()
+                .map_or_else(|| "not live".into(), ToString::to_string),
             replicas.join(" "),
         ]);
     }
-    let mut text = format!("mesh {}  {}\n\n{}\n", status.base, &status.mesh[..8], table(&nodes));
+    let mut text = format!(
+        "mesh {}  {}\n\n{}\n",
+        status.base,
+        &status.mesh[..8],
+        table(&nodes)
+    );
     if status.streams.is_empty() {
         text.push_str("\nno streams yet\n");
     } else {
@@ -213,7 +312,8 @@ fn describe(status: &Status) -> String {
 async fn tenants(tenant: Tenant, dir: &Path, json: bool) -> anyhow::Result<()> {
     match tenant {
         Tenant::Create { label, name } => {
-            let made: TenantMade = local::ask(dir, "POST", "/tenants", &TenantRequest { label, name }).await?;
+            let made: TenantMade =
+                local::ask(dir, "POST", "/tenants", &TenantRequest { label, name }).await?;
             print(json, &made, || {
                 format!(
                     "Made the tenant {} ({}).\n\nIts API token, shown only now:\n\n  {}",
@@ -226,9 +326,16 @@ async fn tenants(tenant: Tenant, dir: &Path, json: bool) -> anyhow::Result<()> {
         Tenant::List => {
             let rows: Vec<TenantRow> = local::ask(dir, "GET", "/tenants", &()).await?;
             print(json, &rows, || {
-                let mut all = vec![vec!["TENANT".to_owned(), "LABEL".to_owned(), "STREAMS".to_owned()]];
+                let mut all = vec![vec![
+                    "TENANT".to_owned(),
+                    "LABEL".to_owned(),
+                    "STREAMS".to_owned(),
+                ]];
                 all.extend(rows.iter().map(|r| {
-                    let label = r.label.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+                    let label = r
+                        .label
+                        .as_ref()
+                        .map_or_else(|| "-".to_owned(), ToString::to_string);
                     vec![r.name.clone(), label, r.streams.to_string()]
                 }));
                 table(&all)
@@ -243,5 +350,7 @@ async fn explained(explain: Explain, dir: &Path, json: bool) -> anyhow::Result<(
         path.push_str(&format!("&from={from}"));
     }
     let explained: Explained = local::ask(dir, "GET", &path, &()).await?;
-    print(json, &explained.detail, || explained.text.trim_end().to_owned())
+    print(json, &explained.detail, || {
+        explained.text.trim_end().to_owned()
+    })
 }

@@ -19,8 +19,8 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use rustls::ServerConfig;
 use media::ports::OverTls;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -72,7 +72,10 @@ pub async fn serve(
             }
         };
         let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
-        let stream = Counted { stream, sent: Arc::clone(&sent) };
+        let stream = Counted {
+            stream,
+            sent: Arc::clone(&sent),
+        };
         tracker.spawn(async move {
             let _permit = permit;
             if let Err(error) = connection(stream, peer, router, tls, stop).await {
@@ -96,7 +99,11 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -111,7 +118,11 @@ impl Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let sent = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.count(sent)
     }
@@ -217,7 +228,13 @@ mod tests {
             "/who",
             get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }),
         );
-        let server = tokio::spawn(serve(listener, router, None, Arc::clone(&sent), stop.clone()));
+        let server = tokio::spawn(serve(
+            listener,
+            router,
+            None,
+            Arc::clone(&sent),
+            stop.clone(),
+        ));
         let mut client = TcpStream::connect(addr).await.unwrap();
         client
             .write_all(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -20,12 +20,16 @@ async fn send(addr: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result
         let connection = tokio::spawn(connection);
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
         connection.abort();
         let body = body.map_err(|e| anyhow::anyhow!("{addr} answered with too much: {e}"))?;
         Ok((status, body.to_bytes()))
     };
-    tokio::time::timeout(PATIENCE, exchange).await.with_context(|| format!("{addr} does not answer"))?
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .with_context(|| format!("{addr} does not answer"))?
 }
 
 /// The status and body of a GET.
@@ -33,7 +37,9 @@ async fn send(addr: SocketAddr, request: Request<Full<Bytes>>) -> anyhow::Result
 /// # Errors
 /// Where nobody answers.
 pub async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<(u16, Bytes)> {
-    let request = Request::get(path).header("host", addr.to_string()).body(Full::default())?;
+    let request = Request::get(path)
+        .header("host", addr.to_string())
+        .body(Full::default())?;
     send(addr, request).await
 }
 
@@ -41,12 +47,27 @@ pub async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<(u16, Bytes)> {
 ///
 /// # Errors
 /// Where nobody answers, or not with JSON.
-pub async fn post_json(addr: SocketAddr, path: &str, token: Option<&str>, body: &Value) -> anyhow::Result<Value> {
-    let mut request = Request::post(path).header("host", addr.to_string()).header("content-type", "application/json");
+pub async fn post_json(
+    addr: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    body: &Value,
+) -> anyhow::Result<Value> {
+    let mut request = Request::post(path)
+        .header("host", addr.to_string())
+        .header("content-type", "application/json");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let (status, answer) = send(addr, request.body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?).await?;
-    serde_json::from_slice(&answer)
-        .with_context(|| format!("{addr} answered {status}: {}", String::from_utf8_lossy(&answer)))
+    let (status, answer) = send(
+        addr,
+        request.body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?,
+    )
+    .await?;
+    serde_json::from_slice(&answer).with_context(|| {
+        format!(
+            "{addr} answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        )
+    })
 }

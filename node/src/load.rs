@@ -22,7 +22,11 @@ impl Reading {
     #[must_use]
     pub fn take() -> Self {
         let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
-        Self::parse(&read("/proc/stat"), &read("/proc/self/stat"), &read("/proc/meminfo"))
+        Self::parse(
+            &read("/proc/stat"),
+            &read("/proc/self/stat"),
+            &read("/proc/meminfo"),
+        )
     }
 
     /// Reads their texts (proc_stat(5), proc_pid_stat(5), proc_meminfo(5)).
@@ -31,7 +35,12 @@ impl Reading {
         // The program's name, in parentheses, may have spaces: fields count from the last one. utime and stime are the
         // 12th and 13th after it.
         let own = own.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let own_ticks = own.split_ascii_whitespace().skip(11).take(2).filter_map(|v| v.parse::<u64>().ok()).sum();
+        let own_ticks = own
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|v| v.parse::<u64>().ok())
+            .sum();
         let ticks: Vec<u64> = stat
             .lines()
             .find_map(|l| l.strip_prefix("cpu "))
@@ -84,8 +93,14 @@ mod tests {
     #[test]
     fn load_is_what_happened_between_two_readings() {
         let memory = "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    750 kB\n";
-        let own = |utime, stime| format!("7 (a (b) c) S 1 7 7 0 -1 4194304 1 0 0 0 {utime} {stime} 0 0 20 0");
-        let before = Reading::parse("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2\n", &own(10, 10), memory);
+        let own = |utime, stime| {
+            format!("7 (a (b) c) S 1 7 7 0 -1 4194304 1 0 0 0 {utime} {stime} 0 0 20 0")
+        };
+        let before = Reading::parse(
+            "cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2\n",
+            &own(10, 10),
+            memory,
+        );
         let after = Reading::parse("cpu  150 0 125 825 100 0 0 0 50 0\n", &own(40, 55), memory);
         let load = after.load_since(&before, BitsPerSecond(7), 3);
         assert_eq!(

@@ -18,10 +18,13 @@ use crate::{
     certs::{Authority, LeafKey},
     clock::SystemClock,
     config::{Config, Listen},
-    house::{self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, Prober, ReadyDesk, ResolveDesk},
-    http, listen, local,
+    house::{
+        self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, Prober, ReadyDesk,
+        ResolveDesk,
+    },
+    http, listen,
     load::Reading,
-    setup,
+    local, setup,
 };
 
 /// Links between nodes, where the configuration does not say otherwise.
@@ -46,7 +49,9 @@ struct Sockets {
 impl Sockets {
     fn open(config: &Config) -> Result<Self, listen::ListenError> {
         let tcp = |what, configured: Option<Listen>, usual, high| {
-            listen::choose(configured, usual, high).map(|addr| listen::tcp(what, addr)).transpose()
+            listen::choose(configured, usual, high)
+                .map(|addr| listen::tcp(what, addr))
+                .transpose()
         };
         let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
         let control = config.listen.control.unwrap_or_else(|| any(CONTROL));
@@ -66,7 +71,9 @@ impl Sockets {
 }
 
 fn port(listener: Option<&std::net::TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
-    Ok(listener.map(std::net::TcpListener::local_addr).transpose()?)
+    Ok(listener
+        .map(std::net::TcpListener::local_addr)
+        .transpose()?)
 }
 
 /// The addresses that others reach this node by: the configured ones, else those that it listens on, else, behind a
@@ -75,7 +82,11 @@ fn announced(config: &Config, listening: &[SocketAddr]) -> Vec<IpAddr> {
     if !config.announce.addresses.is_empty() {
         return config.announce.addresses.clone();
     }
-    let mut all: Vec<IpAddr> = listening.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+    let mut all: Vec<IpAddr> = listening
+        .iter()
+        .map(SocketAddr::ip)
+        .filter(|ip| !ip.is_unspecified())
+        .collect();
     if listening.iter().any(|a| a.ip().is_unspecified()) {
         // Connecting a UDP socket sends nothing; it only asks the routing table. 192.0.2.1 is TEST-NET-1 (RFC 5737).
         let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
@@ -127,27 +138,46 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         );
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let key = data.node_key()?.context("the data directory has a mesh but no node key: restore node.key")?;
+    let key = data
+        .node_key()?
+        .context("the data directory has a mesh but no node key: restore node.key")?;
 
-    let (http_at, https_at, rtmp_at) =
-        (port(sockets.http.as_ref())?, port(sockets.https.as_ref())?, port(sockets.rtmp.as_ref())?);
-    let listening: Vec<SocketAddr> =
-        [http_at, https_at, rtmp_at, sockets.dns, Some(sockets.control)].into_iter().flatten().collect();
+    let (http_at, https_at, rtmp_at) = (
+        port(sockets.http.as_ref())?,
+        port(sockets.https.as_ref())?,
+        port(sockets.rtmp.as_ref())?,
+    );
+    let listening: Vec<SocketAddr> = [
+        http_at,
+        https_at,
+        rtmp_at,
+        sockets.dns,
+        Some(sockets.control),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let announced = announced(&config, &listening);
-    let services = services(&announced, &[
-        (Service::Http, http_at),
-        (Service::Https, https_at),
-        (Service::Rtmp, rtmp_at),
-        (Service::Dns, sockets.dns),
-        (Service::Media, Some(sockets.media)),
-    ]);
+    let services = services(
+        &announced,
+        &[
+            (Service::Http, http_at),
+            (Service::Https, https_at),
+            (Service::Rtmp, rtmp_at),
+            (Service::Dns, sockets.dns),
+            (Service::Media, Some(sockets.media)),
+        ],
+    );
 
     let mesh = Mesh::start(MeshOptions {
         dir: data.clone(),
         clock: Arc::clone(&clock),
         entropy: setup::entropy()?,
         listen: sockets.control,
-        announce: announced.iter().map(|ip| SocketAddr::new(*ip, sockets.control.port())).collect(),
+        announce: announced
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, sockets.control.port()))
+            .collect(),
         seeds: Vec::new(),
     })
     .await?;
@@ -199,17 +229,32 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         node: house.id,
         limits: media::rtmp::Limits::default(),
     });
-    let engine = Engine { broadcasts, playback: playback.clone(), ingest: ingest.clone(), relay: Arc::clone(&relay) };
-    house.engine.set(engine).map_err(|_| anyhow::anyhow!("the engine was started twice"))?;
+    let engine = Engine {
+        broadcasts,
+        playback: playback.clone(),
+        ingest: ingest.clone(),
+        relay: Arc::clone(&relay),
+    };
+    house
+        .engine
+        .set(engine)
+        .map_err(|_| anyhow::anyhow!("the engine was started twice"))?;
 
     let dns = match sockets.dns {
         Some(addr) if house.has_role(house.id, routing::model::Role::Dns) => {
             let addrs = if addr.ip().is_unspecified() {
-                house.announced.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect()
+                house
+                    .announced
+                    .iter()
+                    .map(|ip| SocketAddr::new(*ip, addr.port()))
+                    .collect()
             } else {
                 vec![addr]
             };
-            Some(dns::Server::start(dns::DnsOptions::new(addrs), Arc::clone(&house.zone) as _).await?)
+            Some(
+                dns::Server::start(dns::DnsOptions::new(addrs), Arc::clone(&house.zone) as _)
+                    .await?,
+            )
         }
         _ => None,
     };
@@ -220,7 +265,13 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let router = surface(&house, playback.router(), setup::entropy()?);
     if let Some(listener) = sockets.http {
         let listener = TcpListener::from_std(listener)?;
-        tasks.spawn(http::serve(listener, router.clone(), None, Arc::clone(&house.sent), house.stop.clone()));
+        tasks.spawn(http::serve(
+            listener,
+            router.clone(),
+            None,
+            Arc::clone(&house.sent),
+            house.stop.clone(),
+        ));
     }
     if let Some(listener) = sockets.https {
         // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted
@@ -228,15 +279,27 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         let key = LeafKey::create()?;
         let own = Authority::create("not yet issued", clock.unix())?;
         let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
-        let tls = Arc::new(arc_swap::ArcSwap::new(key.with_chain(chain).server_config()?));
+        let tls = Arc::new(arc_swap::ArcSwap::new(
+            key.with_chain(chain).server_config()?,
+        ));
         tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
-        tasks.spawn(http::serve(TcpListener::from_std(listener)?, router, Some(tls), Arc::clone(&house.sent), house.stop.clone()));
+        tasks.spawn(http::serve(
+            TcpListener::from_std(listener)?,
+            router,
+            Some(tls),
+            Arc::clone(&house.sent),
+            house.stop.clone(),
+        ));
     }
     if let Some(listener) = sockets.rtmp {
         let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
         tasks.spawn(async move { ingest.serve(listener, stop).await });
     }
-    tasks.spawn(wait_socket(local::serve(dir, house::command_router(Arc::clone(&house)), house.stop.clone())?));
+    tasks.spawn(wait_socket(local::serve(
+        dir,
+        house::command_router(Arc::clone(&house)),
+        house.stop.clone(),
+    )?));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
     Ok(Running { house, tasks, dns })
 }
@@ -245,19 +308,33 @@ async fn wait_socket(task: tokio::task::JoinHandle<()>) {
     let _ = task.await;
 }
 
-fn services(announced: &[IpAddr], open: &[(Service, Option<SocketAddr>)]) -> Vec<(Service, SocketAddr)> {
+fn services(
+    announced: &[IpAddr],
+    open: &[(Service, Option<SocketAddr>)],
+) -> Vec<(Service, SocketAddr)> {
     let mut all = Vec::new();
     for (service, addr) in open {
         let Some(addr) = addr else { continue };
-        let ips = if addr.ip().is_unspecified() { announced.to_vec() } else { vec![addr.ip()] };
-        all.extend(ips.into_iter().map(|ip| (*service, SocketAddr::new(ip, addr.port()))));
+        let ips = if addr.ip().is_unspecified() {
+            announced.to_vec()
+        } else {
+            vec![addr.ip()]
+        };
+        all.extend(
+            ips.into_iter()
+                .map(|ip| (*service, SocketAddr::new(ip, addr.port()))),
+        );
     }
     all
 }
 
 /// Who may see the console.
 fn operators(house: &House) -> Arc<dyn api::ports::Operators> {
-    if house.settings.console.open { Arc::new(Everybody) } else { Arc::new(api::console::LoopbackOnly) }
+    if house.settings.console.open {
+        Arc::new(Everybody)
+    } else {
+        Arc::new(api::console::LoopbackOnly)
+    }
 }
 
 /// The console of a network whose operator opened it (`[console] open = true`).
@@ -286,7 +363,10 @@ fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
         clock: Arc::clone(&house.clock),
         seed,
     });
-    house.mesh.serve(api::ports::FORWARD_PROTOCOL, Arc::new(ForwardDesk(gateway.clone())));
+    house.mesh.serve(
+        api::ports::FORWARD_PROTOCOL,
+        Arc::new(ForwardDesk(gateway.clone())),
+    );
     let own = Router::new()
         .route("/ca.pem", get(ca_pem))
         .route("/.well-known/shoal", get(who))
@@ -294,16 +374,23 @@ fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
     playback.merge(api::router(&gateway)).merge(own)
 }
 
-async fn ca_pem(axum::extract::State(house): axum::extract::State<Arc<House>>) -> axum::response::Response {
+async fn ca_pem(
+    axum::extract::State(house): axum::extract::State<Arc<House>>,
+) -> axum::response::Response {
     match house.authority_pem() {
         Some(pem) => ([(header::CONTENT_TYPE, "application/x-pem-file")], pem).into_response(),
-        None => (axum::http::StatusCode::SERVICE_UNAVAILABLE, "the mesh's certificate has not reached this node yet\n")
+        None => (
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            "the mesh's certificate has not reached this node yet\n",
+        )
             .into_response(),
     }
 }
 
 /// Which node this port belongs to: what other nodes dial it for.
-async fn who(axum::extract::State(house): axum::extract::State<Arc<House>>) -> axum::Json<serde_json::Value> {
+async fn who(
+    axum::extract::State(house): axum::extract::State<Arc<House>>,
+) -> axum::Json<serde_json::Value> {
     axum::Json(serde_json::json!({ "node": house.id, "version": env!("CARGO_PKG_VERSION") }))
 }
 
@@ -322,7 +409,9 @@ async fn keep_state(house: Arc<House>, services: Vec<(Service, SocketAddr)>) {
         let egress = BitsPerSecond(u64::try_from(bits).unwrap_or(u64::MAX));
         house.mesh.set_state(NodeState {
             place: house.place.clone(),
-            capacity: Some(Capacity { egress: BitsPerSecond(u64::from(house.settings.capacity.egress_mbps) * 1_000_000) }),
+            capacity: Some(Capacity {
+                egress: BitsPerSecond(u64::from(house.settings.capacity.egress_mbps) * 1_000_000),
+            }),
             load: reading.load_since(&before, egress, viewers),
             mode: Mode::Normal,
             services: services.clone(),

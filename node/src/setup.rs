@@ -56,7 +56,9 @@ pub fn machine_name() -> anyhow::Result<Label> {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy().into_owned();
     let first = name.split('.').next().unwrap_or_default().to_owned();
-    first.parse().with_context(|| format!("this machine's name, {first:?}, cannot be a node's: give one with --name"))
+    first.parse().with_context(|| {
+        format!("this machine's name, {first:?}, cannot be a node's: give one with --name")
+    })
 }
 
 /// Founds a mesh in `dir`.
@@ -69,7 +71,11 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
     let now = clock.unix();
     let all: Roles = Role::ALL.iter().copied().collect();
     let options = FoundOptions {
-        base: founding.base.trim().trim_end_matches('.').to_ascii_lowercase(),
+        base: founding
+            .base
+            .trim()
+            .trim_end_matches('.')
+            .to_ascii_lowercase(),
         suffix: "cdn".into(),
         cluster_name: founding.slug.to_string(),
         slug: founding.slug,
@@ -80,7 +86,12 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
     let base = options.base.clone();
     let (mesh, node) = found(&data, options, clock, entropy()?).await?;
     house::found_authority(dir, &base, now)?;
-    Ok(Founded { base: Some(base), mesh: mesh.to_string(), node: founding.node_name, node_id: node.to_string() })
+    Ok(Founded {
+        base: Some(base),
+        mesh: mesh.to_string(),
+        node: founding.node_name,
+        node_id: node.to_string(),
+    })
 }
 
 /// Joins the token's mesh in `dir`.
@@ -95,7 +106,10 @@ pub async fn join(dir: &Path, token: &str, name: Option<Label>) -> anyhow::Resul
         None => machine_name()?,
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let options = JoinOptions { name: name.clone(), roles: None };
+    let options = JoinOptions {
+        name: name.clone(),
+        roles: None,
+    };
     let joined = join_mesh(&data, &token, options, clock, entropy()?).await?;
     Ok(Founded {
         base: None,

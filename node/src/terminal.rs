@@ -22,7 +22,10 @@ impl Progress {
     /// Shown, or silent.
     #[must_use]
     pub fn new(shown: bool) -> Self {
-        Self { shown, terminal: io::stderr().is_terminal() }
+        Self {
+            shown,
+            terminal: io::stderr().is_terminal(),
+        }
     }
 
     /// What is being done now.
@@ -32,7 +35,11 @@ impl Progress {
         }
         let mut err = io::stderr().lock();
         // Progress is a courtesy: where it cannot be shown, work goes on.
-        let _ = if self.terminal { write!(err, "\r\x1b[2K{text} …") } else { writeln!(err, "{text} …") };
+        let _ = if self.terminal {
+            write!(err, "\r\x1b[2K{text} …")
+        } else {
+            writeln!(err, "{text} …")
+        };
         let _ = err.flush();
     }
 
@@ -48,10 +55,19 @@ impl Progress {
 #[must_use]
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let width = |c: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(c))
+            .map(|t| t.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -63,7 +79,10 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["long".to_owned(), "x".to_owned()]];
+        let rows = [
+            vec!["a".to_owned(), "b".to_owned()],
+            vec!["long".to_owned(), "x".to_owned()],
+        ];
         assert_eq!(table(&rows), "a     b\nlong  x");
     }
 }

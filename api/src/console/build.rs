@@ -8,9 +8,7 @@ use mesh::{
 };
 use routing::model::{BroadcastId, Hlc, NodeId, StreamId, UnixMillis, Uptime};
 
-use super::state::{
-    ClusterInfo, HolderInfo, MeshInfo, NodeInfo, ServiceInfo, State, StreamInfo,
-};
+use super::state::{ClusterInfo, HolderInfo, MeshInfo, NodeInfo, ServiceInfo, State, StreamInfo};
 use crate::ports::Watched;
 
 /// What the state is made of.

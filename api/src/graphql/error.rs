@@ -120,7 +120,9 @@ impl Fault {
         Self::validation(
             field,
             "unsupported",
-            format!("{what} has no effect on this version of Shoal, so it is refused: leave {field} out"),
+            format!(
+                "{what} has no effect on this version of Shoal, so it is refused: leave {field} out"
+            ),
         )
     }
 
@@ -158,9 +160,7 @@ impl Fault {
                 &format!("at most {max} bytes"),
                 error.to_string(),
             ),
-            WriteError::NameTaken { .. } => {
-                Self::validation("name", "unique", error.to_string())
-            }
+            WriteError::NameTaken { .. } => Self::validation("name", "unique", error.to_string()),
             WriteError::NotAllowed { .. } => Self::Auth(AuthError {
                 message: error.to_string(),
                 code: Some(code::FORBIDDEN.into()),

@@ -103,9 +103,16 @@ pub struct CreateStreamKeyInput {
 fn text(field: &str, value: &str, max: usize) -> Result<(), Fault> {
     if value.len() > max {
         let message = format!("{field} has {} bytes: at most {max} are kept", value.len());
-        return Err(Fault::validation(field, &format!("at most {max} bytes"), message));
+        return Err(Fault::validation(
+            field,
+            &format!("at most {max} bytes"),
+            message,
+        ));
     }
-    if value.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+    if value
+        .chars()
+        .any(|c| c.is_control() && c != '\n' && c != '\t')
+    {
         let message = format!("{field} has control characters: take them out");
         return Err(Fault::validation(field, "no control characters", message));
     }
@@ -156,14 +163,20 @@ impl UpdateStreamInput {
     /// Refuses what has no effect.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         media(self.record, self.ingest_mode, self.pull_source.as_ref())?;
-        if self.dvr_chapter_mode.is_some_and(|m| m != DvrChapterMode::None) {
+        if self
+            .dvr_chapter_mode
+            .is_some_and(|m| m != DvrChapterMode::None)
+        {
             return Err(Fault::no_effect("dvrChapterMode", "dividing a recording"));
         }
         if self.dvr_chapter_interval_seconds.is_some() {
             let field = "dvrChapterIntervalSeconds";
             return Err(Fault::no_effect(field, "dividing a recording"));
         }
-        if self.monitoring.is_some_and(|m| m != MonitoringToggle::Inherit) {
+        if self
+            .monitoring
+            .is_some_and(|m| m != MonitoringToggle::Inherit)
+        {
             return Err(Fault::no_effect("monitoring", "switching monitoring"));
         }
         Ok(())

@@ -174,7 +174,11 @@ impl<'a> Work<'a> {
 
     /// A new key with the id that [`Work::id`] gives, and the change that makes it; no change when this node knows the
     /// key already, since the request is a repeated one.
-    fn new_key(&mut self, stream: StreamId, name: String) -> Result<(KeyId, Option<Change>), Fault> {
+    fn new_key(
+        &mut self,
+        stream: StreamId,
+        name: String,
+    ) -> Result<(KeyId, Option<Change>), Fault> {
         let epoch = self.epoch()?;
         let key = KeyId::from_bytes(self.id("key"));
         let config = self.deps.records.config();
@@ -299,8 +303,9 @@ impl<'a> Work<'a> {
         let (key, made) = self.new_key(stream, name)?;
         if let Some(made) = made {
             if self.deps.records.config().keys(stream).len() >= MAX_KEYS {
-                let message =
-                    format!("a stream has at most {MAX_KEYS} keys in its life: make another stream");
+                let message = format!(
+                    "a stream has at most {MAX_KEYS} keys in its life: make another stream"
+                );
                 return Err(Fault::validation("streamId", "too many keys", message));
             }
             self.write(vec![made]).await?;

@@ -70,7 +70,11 @@ fn size(field: &str, n: i32) -> Result<usize, Fault> {
         .ok()
         .filter(|_| n <= MAX_PAGE)
         .ok_or_else(|| {
-            Fault::validation(field, "0 to 500", format!("{field} is {n}: give 0 to {MAX_PAGE}"))
+            Fault::validation(
+                field,
+                "0 to 500",
+                format!("{field} is {n}: give 0 to {MAX_PAGE}"),
+            )
         })
 }
 
@@ -146,7 +150,7 @@ mod tests {
             first: Some(50),
             after: None,
             last: Some(2),
-            before: two.info.start_cursor.clone(),
+            before: two.info.start_cursor,
         };
         assert_eq!(numbers(&cut(rest, Some(&back), cursor).unwrap()), [1, 2]);
     }
@@ -154,7 +158,11 @@ mod tests {
     #[test]
     fn a_size_out_of_range_and_a_made_up_cursor_are_refused() {
         let cursor = |n: &u64| (*n, String::new());
-        for page in [ask(Some(-1), None), ask(Some(501), None), ask(None, Some("nonsense"))] {
+        for page in [
+            ask(Some(-1), None),
+            ask(Some(501), None),
+            ask(None, Some("nonsense")),
+        ] {
             assert!(cut(vec![1], Some(&page), cursor).is_err(), "{page:?}");
         }
     }

@@ -7,7 +7,9 @@ use super::{
     id::{self, Kind},
     page::{self, ConnectionInput},
     resolve::{self, IngestEndpointResponse, ViewerEndpointResponse},
-    stream::{self, Stream, StreamEdge, StreamKey, StreamKeyEdge, StreamKeysConnection, StreamsConnection},
+    stream::{
+        self, Stream, StreamEdge, StreamKey, StreamKeyEdge, StreamKeysConnection, StreamsConnection,
+    },
 };
 use crate::gateway::{deps, session};
 

@@ -169,7 +169,12 @@ pub(crate) async fn viewer(
         watched.iter().find(there).map_or(0, |w| int(w.viewers))
     };
     let metadata = PlaybackMetadata {
-        status: if content.live.is_some() { "LIVE" } else { "OFFLINE" }.to_owned(),
+        status: if content.live.is_some() {
+            "LIVE"
+        } else {
+            "OFFLINE"
+        }
+        .to_owned(),
         is_live: content.live.is_some(),
         viewers: content.live.as_ref().map_or(0, |l| int(l.viewers)),
         tracks: tracks(&content),

@@ -145,26 +145,30 @@ fn follow(
     tenant: TenantId,
     wanted: Option<BroadcastId>,
 ) -> impl Stream<Item = async_graphql::Result<StreamEvent>> {
-    unfold((events, 0_u64), move |(mut events, mut number)| async move {
-        loop {
-            match events.recv().await {
-                Ok(event) => {
-                    let ours = event.tenant == tenant && wanted.is_none_or(|w| w == event.broadcast);
-                    if ours {
-                        number += 1;
-                        let item = StreamEvent::new(number, &event);
-                        return Some((Ok(item), (events, number)));
+    unfold(
+        (events, 0_u64),
+        move |(mut events, mut number)| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => {
+                        let ours =
+                            event.tenant == tenant && wanted.is_none_or(|w| w == event.broadcast);
+                        if ours {
+                            number += 1;
+                            let item = StreamEvent::new(number, &event);
+                            return Some((Ok(item), (events, number)));
+                        }
                     }
+                    Err(RecvError::Lagged(missed)) => {
+                        let message = format!(
+                            "{missed} events were missed, since this subscription is read too slowly: ask for the streams as they are now"
+                        );
+                        let fault = Fault::Other(code::LAGGED, message);
+                        return Some((Err(fault.into()), (events, number)));
+                    }
+                    Err(RecvError::Closed) => return None,
                 }
-                Err(RecvError::Lagged(missed)) => {
-                    let message = format!(
-                        "{missed} events were missed, since this subscription is read too slowly: ask for the streams as they are now"
-                    );
-                    let fault = Fault::Other(code::LAGGED, message);
-                    return Some((Err(fault.into()), (events, number)));
-                }
-                Err(RecvError::Closed) => return None,
             }
-        }
-    })
+        },
+    )
 }

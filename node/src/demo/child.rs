@@ -28,7 +28,8 @@ impl Node {
     /// Where this program's file or the log cannot be opened.
     pub fn start(config: &Path, dir: &Path, log: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program's own file cannot be found")?;
-        let log = std::fs::File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
+        let log = std::fs::File::create(log)
+            .with_context(|| format!("{} cannot be written", log.display()))?;
         let mut child = Command::new(program)
             .arg("run")
             .arg("--stop-with-stdin")
@@ -43,7 +44,11 @@ impl Node {
             .spawn()
             .context("a node could not be started")?;
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin, dir: dir.to_owned() })
+        Ok(Self {
+            child,
+            stdin,
+            dir: dir.to_owned(),
+        })
     }
 
     /// Its process id, for whoever wants to kill it.

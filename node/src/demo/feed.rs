@@ -44,9 +44,15 @@ async fn publish(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let tags = flv::file(Bytes::from_static(CLIP)).context("the built-in clip is damaged")?;
-    let target = Target { host: target.to_string(), app: "live".into(), key: StreamKey::new(key) };
+    let target = Target {
+        host: target.to_string(),
+        app: "live".into(),
+        key: StreamKey::new(key),
+    };
     let mut publisher = Publisher::connect(&target, seed).await?;
-    publisher.send_paced(Looped::new(tags)?, clock, stop).await?;
+    publisher
+        .send_paced(Looped::new(tags)?, clock, stop)
+        .await?;
     publisher.finish().await?;
     Ok(())
 }

@@ -92,7 +92,8 @@ pub async fn run(demo: &Demo, json: bool, stop: CancellationToken) -> anyhow::Re
         node.close();
     }
     futures::future::join_all(nodes.into_iter().map(Node::stop)).await;
-    home.close().context("the demo's temporary directory could not be removed")?;
+    home.close()
+        .context("the demo's temporary directory could not be removed")?;
     result
 }
 
@@ -101,7 +102,10 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
     let (ips, ports) = ports::find(&demo.addresses).context(
         "no free ports on the loopback addresses that were tried: name three others with --addresses",
     )?;
-    anyhow::ensure!(ips.len() == PLACES.len(), "--addresses takes three addresses");
+    anyhow::ensure!(
+        ips.len() == PLACES.len(),
+        "--addresses takes three addresses"
+    );
     let sites = ips
         .iter()
         .enumerate()
@@ -110,8 +114,11 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
 
     progress.step("founding a mesh");
     let first = sites.first().context("a demo has three nodes")?;
-    let founding =
-        setup::Founding { base: demo.base.clone(), slug: "demo".parse()?, node_name: PLACES[0].0.parse()? };
+    let founding = setup::Founding {
+        base: demo.base.clone(),
+        slug: "demo".parse()?,
+        node_name: PLACES[0].0.parse()?,
+    };
     setup::init(&first.dir, founding).await?;
     nodes.push(Node::start(&first.config, &first.dir, &first.log)?);
     ready(nodes, &sites, 0).await?;
@@ -120,7 +127,11 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
         progress.step(&format!("{} joins", PLACES[i].0));
         let roles = ["ingest", "edge", "dns", "gateway"];
         let ask = TokenRequest {
-            roles: routing::model::Role::ALL.iter().copied().filter(|r| roles.contains(&r.as_str())).collect(),
+            roles: routing::model::Role::ALL
+                .iter()
+                .copied()
+                .filter(|r| roles.contains(&r.as_str()))
+                .collect(),
             minutes: 5,
         };
         let token: String = local::ask(&first.dir, "POST", "/token", &ask).await?;
@@ -132,15 +143,22 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
     }
 
     progress.step("making a tenant and a stream");
-    let ask = TenantRequest { label: "acme".parse()?, name: Some("Acme".into()) };
+    let ask = TenantRequest {
+        label: "acme".parse()?,
+        name: Some("Acme".into()),
+    };
     let tenant: TenantMade = local::ask(&first.dir, "POST", "/tenants", &ask).await?;
-    let (stream_key, playback_id) = create_stream(SocketAddr::new(first.ip, ports.http), &tenant.token).await?;
+    let (stream_key, playback_id) =
+        create_stream(SocketAddr::new(first.ip, ports.http), &tenant.token).await?;
 
     let feeding = CancellationToken::new();
     let _stop_feeding = feeding.clone().drop_guard();
     if !demo.no_feed {
         progress.step("publishing the built-in clip");
-        let targets = sites.iter().map(|s| SocketAddr::new(s.ip, ports.rtmp)).collect();
+        let targets = sites
+            .iter()
+            .map(|s| SocketAddr::new(s.ip, ports.rtmp))
+            .collect();
         tokio::spawn(feed::run(targets, stream_key.clone(), feeding));
         for site in &sites {
             playable(SocketAddr::new(site.ip, ports.http), &playback_id).await?;
@@ -196,21 +214,33 @@ async fn watch_over(nodes: &mut [Node], json: bool) -> anyhow::Result<()> {
         let (_, place) = running.swap_remove(at);
         if !json {
             let how = ended.map_or_else(|| "ended".to_owned(), |status| status.to_string());
-            crate::terminal::say(&format!("{} ended ({how}); {} of 3 nodes run", place.0, running.len()))?;
+            crate::terminal::say(&format!(
+                "{} ended ({how}); {} of 3 nodes run",
+                place.0,
+                running.len()
+            ))?;
         }
     }
     anyhow::bail!("all nodes have ended")
 }
 
 impl Site {
-    fn prepare(home: &Path, i: usize, ip: IpAddr, ports: Ports, all: &[IpAddr]) -> anyhow::Result<Self> {
+    fn prepare(
+        home: &Path,
+        i: usize,
+        ip: IpAddr,
+        ports: Ports,
+        all: &[IpAddr],
+    ) -> anyhow::Result<Self> {
         let (name, lat, lon, region, _) = PLACES[i];
         let dir = home.join(name);
         let config = home.join(format!("{name}.toml"));
         let mut prefixes = String::new();
         for (at, (_, lat, lon, region, prefix)) in PLACES.iter().enumerate() {
             let entry = |prefix: &str| {
-                format!("  {{ prefix = \"{prefix}\", lat = {lat:.2}, lon = {lon:.2}, region = \"{region}\" }},\n")
+                format!(
+                    "  {{ prefix = \"{prefix}\", lat = {lat:.2}, lon = {lon:.2}, region = \"{region}\" }},\n"
+                )
             };
             prefixes.push_str(&entry(prefix));
             prefixes.push_str(&entry(&format!("{}/32", all[at])));
@@ -226,13 +256,23 @@ impl Site {
             on(ports.control),
             on(ports.media),
         );
-        std::fs::write(&config, text).with_context(|| format!("{} cannot be written", config.display()))?;
-        Ok(Self { ip, dir, config, log: home.join(format!("{name}.log")) })
+        std::fs::write(&config, text)
+            .with_context(|| format!("{} cannot be written", config.display()))?;
+        Ok(Self {
+            ip,
+            dir,
+            config,
+            log: home.join(format!("{name}.log")),
+        })
     }
 }
 
 fn origin(scheme: &str, ip: IpAddr, port: u16, usual: u16) -> String {
-    if port == usual { format!("{scheme}://{ip}") } else { format!("{scheme}://{ip}:{port}") }
+    if port == usual {
+        format!("{scheme}://{ip}")
+    } else {
+        format!("{scheme}://{ip}:{port}")
+    }
 }
 
 /// Waits until a node answers commands and sees all that were started.
@@ -242,7 +282,11 @@ async fn ready(nodes: &mut [Node], sites: &[Site], i: usize) -> anyhow::Result<(
     let expected = nodes.len();
     loop {
         if let Some(status) = nodes[i].ended() {
-            anyhow::bail!("{} ended at its start ({status}). The end of its log:\n{}", PLACES[i].0, tail(&sites[i].log));
+            anyhow::bail!(
+                "{} ended at its start ({status}). The end of its log:\n{}",
+                PLACES[i].0,
+                tail(&sites[i].log)
+            );
         }
         if let Ok(status) = local::ask::<_, Status>(&sites[i].dir, "GET", "/status", &()).await
             && status.settled
@@ -272,7 +316,12 @@ async fn create_stream(http: SocketAddr, token: &str) -> anyhow::Result<(String,
     let body = json!({ "query": query, "variables": { "name": "Demo" } });
     let answer = http_client::post_json(http, "/graphql", Some(token), &body).await?;
     let made = &answer["data"]["createStream"];
-    let text = |key: &str| made[key].as_str().map(str::to_owned).with_context(|| format!("no stream was made: {answer}"));
+    let text = |key: &str| {
+        made[key]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("no stream was made: {answer}"))
+    };
     Ok((text("streamKey")?, text("playbackId")?))
 }
 
@@ -281,38 +330,70 @@ async fn playable(http: SocketAddr, id: &str) -> anyhow::Result<()> {
     let attempt = async {
         loop {
             let path = format!("/play/{id}/cmaf/index.m3u8");
-            if http_client::get(http, &path).await.is_ok_and(|(status, _)| status == 200) {
+            if http_client::get(http, &path)
+                .await
+                .is_ok_and(|(status, _)| status == 200)
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(READY, attempt).await.with_context(|| format!("the stream did not become playable at {http}"))
+    tokio::time::timeout(READY, attempt)
+        .await
+        .with_context(|| format!("the stream did not become playable at {http}"))
 }
 
 fn describe(ready: &Ready, sites: &[Site], ports: Ports) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "\nA mesh of three nodes runs, and a stream with it.\n");
+    let _ = writeln!(
+        text,
+        "\nA mesh of three nodes runs, and a stream with it.\n"
+    );
     let _ = writeln!(text, "Watch it in a browser, from any of them:");
     for (site, node) in sites.iter().zip(&ready.nodes) {
-        let page = format!("{}/play/{}", origin("http", site.ip, ports.http, 80), ready.playback_id);
+        let page = format!(
+            "{}/play/{}",
+            origin("http", site.ip, ports.http, 80),
+            ready.playback_id
+        );
         let _ = writeln!(text, "  {page:<48} {:<10} pid {}", node.name, node.pid);
     }
-    let player = format!("{}/play/{}/cmaf/index.m3u8", origin("http", sites[0].ip, ports.http, 80), ready.playback_id);
+    let player = format!(
+        "{}/play/{}/cmaf/index.m3u8",
+        origin("http", sites[0].ip, ports.http, 80),
+        ready.playback_id
+    );
     let _ = writeln!(text, "In another player:\n  ffplay {player}");
     let _ = writeln!(text, "\nSee the mesh: {}", ready.console);
     let _ = writeln!(text, "\nAsk its DNS who is nearest, from three continents:");
-    let port = if ports.dns == 53 { String::new() } else { format!("-p {} ", ports.dns) };
+    let port = if ports.dns == 53 {
+        String::new()
+    } else {
+        format!("-p {} ", ports.dns)
+    };
     for (_, _, _, region, prefix) in PLACES {
         let name = format!("foghorn.{}", ready.tenant_domain);
-        let _ = writeln!(text, "  dig {port}@{} +short {name} +subnet={prefix}   # {region}", sites[0].ip);
+        let _ = writeln!(
+            text,
+            "  dig {port}@{} +short {name} +subnet={prefix}   # {region}",
+            sites[0].ip
+        );
     }
     let _ = writeln!(text, "\nPublish your own:");
-    let _ = writeln!(text, "  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv rtmp://{}/live/{}", ready.nodes[1].rtmp, ready.stream_key);
+    let _ = writeln!(
+        text,
+        "  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv rtmp://{}/live/{}",
+        ready.nodes[1].rtmp, ready.stream_key
+    );
     let _ = writeln!(text, "\nKill the node that serves you, and keep watching:");
     let _ = writeln!(text, "  kill -9 {}", ready.nodes[0].pid);
-    let _ = writeln!(text, "\nGraphQL: {}   token: {}", ready.graphql, ready.token);
+    let _ = writeln!(
+        text,
+        "\nGraphQL: {}   token: {}",
+        ready.graphql, ready.token
+    );
     let _ = write!(text, "\nStop with Ctrl-C: nothing stays behind.");
     text
 }

@@ -37,7 +37,10 @@ fn udp_free(ip: IpAddr, port: u16) -> bool {
 }
 
 fn first(candidates: &[u16], ips: &[IpAddr], free: impl Fn(IpAddr, u16) -> bool) -> Option<u16> {
-    candidates.iter().copied().find(|port| ips.iter().all(|ip| free(*ip, *port)))
+    candidates
+        .iter()
+        .copied()
+        .find(|port| ips.iter().all(|ip| free(*ip, *port)))
 }
 
 fn ports(ips: &[IpAddr]) -> Option<Ports> {
@@ -45,7 +48,9 @@ fn ports(ips: &[IpAddr]) -> Option<Ports> {
         http: first(&HTTP, ips, tcp_free)?,
         https: first(&HTTPS, ips, tcp_free)?,
         rtmp: first(&RTMP, ips, tcp_free)?,
-        dns: first(&DNS, ips, |ip, port| tcp_free(ip, port) && udp_free(ip, port))?,
+        dns: first(&DNS, ips, |ip, port| {
+            tcp_free(ip, port) && udp_free(ip, port)
+        })?,
         control: first(&CONTROL, ips, udp_free)?,
         media: first(&MEDIA, ips, udp_free)?,
     })
@@ -58,9 +63,15 @@ pub fn find(wanted: &[IpAddr]) -> Option<(Vec<IpAddr>, Ports)> {
     if !wanted.is_empty() {
         return ports(wanted).map(|ports| (wanted.to_vec(), ports));
     }
-    let block = |n: u8| (1..=3).map(|host| IpAddr::V4(Ipv4Addr::new(127, 83, n, host))).collect::<Vec<_>>();
+    let block = |n: u8| {
+        (1..=3)
+            .map(|host| IpAddr::V4(Ipv4Addr::new(127, 83, n, host)))
+            .collect::<Vec<_>>()
+    };
     // A block whose control port is taken belongs to another demo: its other ports would only look free by chance.
-    let whole = (0..=250).map(block).find(|ips| ips.iter().all(|ip| udp_free(*ip, CONTROL[0])));
+    let whole = (0..=250)
+        .map(block)
+        .find(|ips| ips.iter().all(|ip| udp_free(*ip, CONTROL[0])));
     let ips = whole.unwrap_or_else(|| block(0));
     ports(&ips).map(|ports| (ips, ports))
 }
@@ -74,6 +85,9 @@ mod tests {
         let (ips, ports) = find(&[]).unwrap();
         let _held = listen::udp("demo", SocketAddr::new(ips[0], ports.control)).unwrap();
         let (others, _) = find(&[]).unwrap();
-        assert!(others.iter().all(|ip| !ips.contains(ip)), "{ips:?} {others:?}");
+        assert!(
+            others.iter().all(|ip| !ips.contains(ip)),
+            "{ips:?} {others:?}"
+        );
     }
 }

@@ -29,7 +29,10 @@ impl OwnClaims {
         self.with(|held| {
             let claims: Vec<Key> = held.keys().copied().collect();
             for ((broadcast, claim), standing) in held.iter() {
-                let own = claims.iter().filter(|(b, _)| b == broadcast).map(|(_, c)| *c);
+                let own = claims
+                    .iter()
+                    .filter(|(b, _)| b == broadcast)
+                    .map(|(_, c)| *c);
                 let lowest = own.chain(advertised(me, view, *broadcast)).min();
                 let now = match lowest {
                     Some(live) if live < *claim => Standing::Standby { live },
@@ -43,12 +46,18 @@ impl OwnClaims {
 
 /// The claims under which living nodes other than `me` are a broadcast's origin.
 fn advertised(me: NodeId, view: &View, broadcast: BroadcastId) -> impl Iterator<Item = Claim> + '_ {
-    view.members.values().filter(move |m| m.alive && m.id != me).flat_map(move |m| {
-        m.adverts
-            .iter()
-            .filter(move |a| a.broadcast == broadcast && a.replica_of.is_none())
-            .map(|a| Claim { stamp: a.claim.0, node: a.claim.1 })
-    })
+    view.members
+        .values()
+        .filter(move |m| m.alive && m.id != me)
+        .flat_map(move |m| {
+            m.adverts
+                .iter()
+                .filter(move |a| a.broadcast == broadcast && a.replica_of.is_none())
+                .map(|a| Claim {
+                    stamp: a.claim.0,
+                    node: a.claim.1,
+                })
+        })
 }
 
 struct Held {
@@ -96,11 +105,21 @@ impl Claims for ClaimDesk {
         let key = house.claims.with(|held| {
             // Two claims of one node differ in their stamps.
             let latest = held.keys().map(|(_, c)| c.stamp).max().unwrap_or(Hlc(0));
-            let key = (broadcast, Claim { stamp: latest.tick(now), node: house.id });
+            let key = (
+                broadcast,
+                Claim {
+                    stamp: latest.tick(now),
+                    node: house.id,
+                },
+            );
             held.insert(key, sender);
             key
         });
         house.judge_claims();
-        Box::new(Held { key, standing, house: Arc::downgrade(house) })
+        Box::new(Held {
+            key,
+            standing,
+            house: Arc::downgrade(house),
+        })
     }
 }

@@ -165,23 +165,32 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
             NodeStatus {
                 id: m.id,
                 name: m.name.clone(),
-                cluster: config.cluster(m.cluster).map(|c| c.name.clone()).unwrap_or_default(),
+                cluster: config
+                    .cluster(m.cluster)
+                    .map(|c| c.name.clone())
+                    .unwrap_or_default(),
                 alive: m.alive,
                 roles: m.roles.iter().collect(),
                 place: m.place.clone(),
                 viewers: m.load.viewers,
                 cpu: m.load.cpu.0,
-                services: services.map(|s| (word(s.service).to_owned(), s.addr.to_string())).collect(),
+                services: services
+                    .map(|s| (word(s.service).to_owned(), s.addr.to_string()))
+                    .collect(),
                 expires: config.node(m.id).map(|n| n.expires),
             }
         })
         .collect();
     nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
     let holders = |playback, replica: bool| -> Vec<Label> {
-        let Some(stream) = config.stream_by_playback(playback) else { return Vec::new() };
+        let Some(stream) = config.stream_by_playback(playback) else {
+            return Vec::new();
+        };
         let broadcast = routing::model::BroadcastId::of(stream.id);
         let holding = view.members.values().filter(|m| m.alive).filter(|m| {
-            m.adverts.iter().any(|a| a.broadcast == broadcast && a.replica_of.is_some() == replica)
+            m.adverts
+                .iter()
+                .any(|a| a.broadcast == broadcast && a.replica_of.is_some() == replica)
         });
         holding.map(|m| m.name.clone()).collect()
     };
@@ -190,7 +199,10 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
         .flat_map(|tenant| {
             config.streams(tenant.id).map(|stream| StreamStatus {
                 name: stream.name.clone(),
-                tenant: tenant.label.as_ref().map_or_else(|| tenant.name.clone(), ToString::to_string),
+                tenant: tenant
+                    .label
+                    .as_ref()
+                    .map_or_else(|| tenant.name.clone(), ToString::to_string),
                 playback_id: stream.playback.to_string(),
                 origin: holders(stream.playback, false).into_iter().next(),
                 replicas: holders(stream.playback, true),
@@ -221,7 +233,10 @@ const fn word(service: Service) -> &'static str {
 
 fn warnings(house: &House) -> Vec<String> {
     let config = house.mesh.records().config();
-    let gateways = config.nodes().filter(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway)).count();
+    let gateways = config
+        .nodes()
+        .filter(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway))
+        .count();
     let mut all = Vec::new();
     if gateways < 2 {
         all.push(
@@ -236,36 +251,61 @@ fn warnings(house: &House) -> Vec<String> {
 async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -> Answer<String> {
     let roles = ask.roles.iter().copied().collect();
     let lasts = std::time::Duration::from_secs(u64::from(ask.minutes) * 60);
-    let options = TokenOptions { roles, lasts, addrs: Vec::new() };
+    let options = TokenOptions {
+        roles,
+        lasts,
+        addrs: Vec::new(),
+    };
     let token = house.mesh.create_token(options).map_err(refuse)?;
     Ok(Json(token.text().expose().to_owned()))
 }
 
-async fn create_tenant(State(house): State<Arc<House>>, Json(ask): Json<TenantRequest>) -> Answer<TenantMade> {
+async fn create_tenant(
+    State(house): State<Arc<House>>,
+    Json(ask): Json<TenantRequest>,
+) -> Answer<TenantMade> {
     let dir = &house.data;
     let root = dir.root_key().map_err(refuse)?.ok_or_else(|| {
         refuse("this machine does not hold the mesh's root key, which signs tenants: run this where `shoal init` was run")
     })?;
-    let cluster_key = dir
-        .cluster_key()
-        .map_err(refuse)?
-        .ok_or_else(|| refuse("this machine does not hold its cluster's key: run this on a gateway"))?;
+    let cluster_key = dir.cluster_key().map_err(refuse)?.ok_or_else(|| {
+        refuse("this machine does not hold its cluster's key: run this on a gateway")
+    })?;
     let now = house.clock.unix();
     let verbs: Verbs = Verb::ALL.iter().copied().collect();
     let clusters = [(house.cluster, &cluster_key, verbs)];
     let name = ask.name.unwrap_or_else(|| ask.label.to_string());
     let (made, token) = {
-        let mut rng = house.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let made = changes::create_tenant(&root, (ask.label.clone(), name), &clusters, now, &mut *rng).map_err(refuse)?;
+        let mut rng = house
+            .rng
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let made =
+            changes::create_tenant(&root, (ask.label.clone(), name), &clusters, now, &mut *rng)
+                .map_err(refuse)?;
         let token = changes::create_token(made.tenant, "first".into(), None, &mut *rng);
         (made, token)
     };
-    if house.mesh.records().config().tenant_by_label(&ask.label).is_some() {
-        return Err(refuse(format!("the label {} is taken: choose another", ask.label)));
+    if house
+        .mesh
+        .records()
+        .config()
+        .tenant_by_label(&ask.label)
+        .is_some()
+    {
+        return Err(refuse(format!(
+            "the label {} is taken: choose another",
+            ask.label
+        )));
     }
     dir.set_tenant_key(made.tenant, &made.key).map_err(refuse)?;
     let all = made.changes.into_iter().chain(token.changes).collect();
-    let written = house.mesh.records().write(Scope::Mesh, all, None).await.map_err(refuse)?;
+    let written = house
+        .mesh
+        .records()
+        .write(Scope::Mesh, all, None)
+        .await
+        .map_err(refuse)?;
     let config = house.mesh.records().config();
     Ok(Json(TenantMade {
         tenant: made.tenant.to_string(),
@@ -289,10 +329,18 @@ async fn tenants(State(house): State<Arc<House>>) -> Json<Vec<TenantRow>> {
     Json(rows.collect())
 }
 
-async fn explain(State(house): State<Arc<House>>, Query(ask): Query<ExplainRequest>) -> Answer<Explained> {
+async fn explain(
+    State(house): State<Arc<House>>,
+    Query(ask): Query<ExplainRequest>,
+) -> Answer<Explained> {
     let query = dns::Query::new(&ask.name, "A").map_err(refuse)?;
-    let from = ask.from.unwrap_or_else(|| Prefix::new([0, 0, 0, 0].into(), 0));
+    let from = ask
+        .from
+        .unwrap_or_else(|| Prefix::new([0, 0, 0, 0].into(), 0));
     let explanation = dns::explain(&query, &from, &house.zone.load());
     let detail = serde_json::to_value(&explanation).map_err(refuse)?;
-    Ok(Json(Explained { text: explanation.text(), detail }))
+    Ok(Json(Explained {
+        text: explanation.text(),
+        detail,
+    }))
 }

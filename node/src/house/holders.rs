@@ -23,13 +23,20 @@ impl Holders for House {
         let candidates: Vec<_> = holding
             .iter()
             .map(|(member, advert)| {
-                let holds = if advert.replica_of.is_none() { Holds::Origin } else { Holds::Replica };
+                let holds = if advert.replica_of.is_none() {
+                    Holds::Origin
+                } else {
+                    Holds::Replica
+                };
                 let mut candidate = self.candidate(member, true, Service::Media);
                 candidate.holds = holds;
                 candidate
             })
             .collect();
-        let asker = Asker { place: self.place.clone(), prefix: Prefix::new([0, 0, 0, 0].into(), 0) };
+        let asker = Asker {
+            place: self.place.clone(),
+            prefix: Prefix::new([0, 0, 0, 0].into(), 0),
+        };
         let ranked = rank(&candidates, &asker, &Policy::sources());
         ranked
             .chosen
@@ -37,7 +44,11 @@ impl Holders for House {
             .filter_map(|scored| {
                 let (member, advert) = holding.iter().find(|(m, _)| m.id == scored.node)?;
                 let addresses: Vec<SocketAddr> = verified(member, Service::Media);
-                Some(Source { node: member.id, addresses, origin: advert.replica_of.is_none() })
+                Some(Source {
+                    node: member.id,
+                    addresses,
+                    origin: advert.replica_of.is_none(),
+                })
             })
             .collect()
     }

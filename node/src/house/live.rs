@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use api::ports::{EndReason, LiveEvent, LiveEventKind, LiveFacts, LiveStats, SessionControl, Watched};
+use api::ports::{
+    EndReason, LiveEvent, LiveEventKind, LiveFacts, LiveStats, SessionControl, Watched,
+};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use mesh::{
@@ -71,13 +73,24 @@ impl House {
         let now = sights(view);
         let at = self.clock.unix();
         let send = |broadcast: BroadcastId, sight: &Sight, kind: LiveEventKind| {
-            let node = sight.origin.map(|(node, _)| node).or(sight.holders.first().copied()).unwrap_or(self.id);
+            let node = sight
+                .origin
+                .map(|(node, _)| node)
+                .or(sight.holders.first().copied())
+                .unwrap_or(self.id);
             let facts = match kind {
                 LiveEventKind::End => None,
                 _ => self.known_facts(broadcast, sight, view),
             };
             // No subscriber is no error.
-            let _ = self.events.send(LiveEvent { tenant: sight.tenant, broadcast, kind, node, at, facts });
+            let _ = self.events.send(LiveEvent {
+                tenant: sight.tenant,
+                broadcast,
+                kind,
+                node,
+                at,
+                facts,
+            });
         };
         for (broadcast, sight) in &now {
             let before = seen.0.get(broadcast);
@@ -108,21 +121,38 @@ impl House {
             started: here.as_ref().map_or(UnixMillis(0), |f| f.started),
             updated: self.clock.unix(),
             tracks: here.map(|f| f.tracks).unwrap_or_default(),
-            viewers: watched(view).filter(|w| w.broadcast == broadcast).map(|w| w.viewers).sum(),
+            viewers: watched(view)
+                .filter(|w| w.broadcast == broadcast)
+                .map(|w| w.viewers)
+                .sum(),
         })
     }
 
     fn facts_here(&self, broadcast: BroadcastId) -> Option<Facts> {
         let line = self.engine.get()?.broadcasts.get(broadcast)?.current()?;
         let epoch = line.epoch();
-        let tracks = epoch.tracks.iter().map(|t| t.config.summary.clone()).collect();
-        Some(Facts { started: epoch.programme_time, tracks })
+        let tracks = epoch
+            .tracks
+            .iter()
+            .map(|t| t.config.summary.clone())
+            .collect();
+        Some(Facts {
+            started: epoch.programme_time,
+            tracks,
+        })
     }
 
     /// Viewers at this node by broadcast.
     fn counts(&self) -> Vec<(BroadcastId, u32)> {
-        let sessions = self.engine.get().map(|e| e.playback.sessions()).unwrap_or_default();
-        sessions.into_iter().map(|(b, n)| (b, u32::try_from(n).unwrap_or(u32::MAX))).collect()
+        let sessions = self
+            .engine
+            .get()
+            .map(|e| e.playback.sessions())
+            .unwrap_or_default();
+        sessions
+            .into_iter()
+            .map(|(b, n)| (b, u32::try_from(n).unwrap_or(u32::MAX)))
+            .collect()
     }
 
     /// Tells the mesh how many watch here, where that changed.
@@ -132,7 +162,10 @@ impl House {
         counts.sort_by_key(|(broadcast, n)| (std::cmp::Reverse(*n), *broadcast));
         counts.truncate(MAX_COUNTED);
         if counts != *told {
-            let value = serde_json::to_vec(&counts).ok().filter(|_| !counts.is_empty()).map(Bytes::from);
+            let value = serde_json::to_vec(&counts)
+                .ok()
+                .filter(|_| !counts.is_empty())
+                .map(Bytes::from);
             self.mesh.publish(VIEWERS, value);
             *told = counts;
         }
@@ -146,11 +179,21 @@ impl House {
 
 /// Every node's word about its viewers.
 pub(crate) fn watched(view: &View) -> impl Iterator<Item = Watched> + '_ {
-    view.members.values().filter(|m| m.alive).flat_map(|member| {
-        let counts: Vec<(BroadcastId, u32)> =
-            member.values.get(VIEWERS).and_then(|v| serde_json::from_slice(v).ok()).unwrap_or_default();
-        counts.into_iter().map(|(broadcast, viewers)| Watched { broadcast, node: member.id, viewers })
-    })
+    view.members
+        .values()
+        .filter(|m| m.alive)
+        .flat_map(|member| {
+            let counts: Vec<(BroadcastId, u32)> = member
+                .values
+                .get(VIEWERS)
+                .and_then(|v| serde_json::from_slice(v).ok())
+                .unwrap_or_default();
+            counts.into_iter().map(|(broadcast, viewers)| Watched {
+                broadcast,
+                node: member.id,
+                viewers,
+            })
+        })
 }
 
 /// The handle that the gateway asks by.
@@ -165,7 +208,9 @@ impl Handler for LiveDesk {
             if !media::ports::Gate::may_relay(&*house, from, broadcast) {
                 return Err(refuse("not entitled to this broadcast"));
             }
-            let facts = house.facts_here(broadcast).ok_or_else(|| refuse("not held here"))?;
+            let facts = house
+                .facts_here(broadcast)
+                .ok_or_else(|| refuse("not held here"))?;
             serde_json::to_vec(&facts).map(Bytes::from).map_err(refuse)
         }
         .boxed()
@@ -198,7 +243,14 @@ impl LiveStats for LiveDesk {
         let view = self.0.mesh.view().borrow().clone();
         let mut all: BTreeMap<_, _> = watched(&view).map(|w| ((w.broadcast, w.node), w)).collect();
         for (broadcast, viewers) in self.0.counts() {
-            all.insert((broadcast, self.0.id), Watched { broadcast, node: self.0.id, viewers });
+            all.insert(
+                (broadcast, self.0.id),
+                Watched {
+                    broadcast,
+                    node: self.0.id,
+                    viewers,
+                },
+            );
         }
         all.into_values().collect()
     }
@@ -210,7 +262,12 @@ impl LiveStats for LiveDesk {
 
 impl SessionControl for LiveDesk {
     fn viewers(&self, broadcast: BroadcastId) -> u32 {
-        self.0.counts().into_iter().filter(|(b, _)| *b == broadcast).map(|(_, n)| n).sum()
+        self.0
+            .counts()
+            .into_iter()
+            .filter(|(b, _)| *b == broadcast)
+            .map(|(_, n)| n)
+            .sum()
     }
 
     fn end(&self, broadcast: BroadcastId, why: EndReason) {

@@ -110,13 +110,23 @@ pub struct House {
 
 impl std::fmt::Debug for House {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("House").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("House")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 /// The addresses of a member that others have seen to be its, for a service.
-pub(crate) fn verified(member: &mesh::view::Member, service: mesh::view::Service) -> Vec<std::net::SocketAddr> {
-    member.services.iter().filter(|s| s.verified && s.service == service).map(|s| s.addr).collect()
+pub(crate) fn verified(
+    member: &mesh::view::Member,
+    service: mesh::view::Service,
+) -> Vec<std::net::SocketAddr> {
+    member
+        .services
+        .iter()
+        .filter(|s| s.verified && s.service == service)
+        .map(|s| s.addr)
+        .collect()
 }
 
 /// A handler's refusal in the words of an error.
@@ -152,7 +162,17 @@ impl House {
     /// # Errors
     /// Where the mesh's base name is no domain name.
     pub fn build(plot: Plot) -> anyhow::Result<Arc<Self>> {
-        let Plot { mesh, cluster, clock, settings, data, announced, doors, places, seed } = plot;
+        let Plot {
+            mesh,
+            cluster,
+            clock,
+            settings,
+            data,
+            announced,
+            doors,
+            places,
+            seed,
+        } = plot;
         let dir = data.path().to_owned();
         let default_suffix: Label = "cdn".parse()?;
         let config = mesh.records().config();

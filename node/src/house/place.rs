@@ -14,11 +14,16 @@ use crate::config::PlaceConfig;
 /// # Errors
 /// Where the file cannot be read, or a prefix is given twice.
 pub fn places(config: &PlaceConfig) -> anyhow::Result<Arc<dyn Places>> {
-    let entries = config.prefixes.iter().map(|p| (p.prefix, Place::new(p.lat, p.lon, p.region.clone())));
+    let entries = config
+        .prefixes
+        .iter()
+        .map(|p| (p.prefix, Place::new(p.lat, p.lon, p.region.clone())));
     let table = PlaceTable::new(entries).context("[place] prefixes")?;
     let mut layers: Vec<Arc<dyn Places>> = vec![Arc::new(table)];
     if let Some(path) = &config.mmdb {
-        layers.push(Arc::new(dns::mmdb::Mmdb::open(path).context("[place] mmdb")?));
+        layers.push(Arc::new(
+            dns::mmdb::Mmdb::open(path).context("[place] mmdb")?,
+        ));
     }
     Ok(Arc::new(Layers(layers)))
 }

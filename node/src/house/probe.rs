@@ -35,7 +35,9 @@ impl Probe for Prober {
                     _ => TcpStream::connect(addr).await.is_ok(),
                 }
             };
-            tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(false)
+            tokio::time::timeout(PATIENCE, attempt)
+                .await
+                .unwrap_or(false)
         }
         .boxed()
     }
@@ -44,7 +46,8 @@ impl Probe for Prober {
 async fn http(node: NodeId, addr: SocketAddr) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(addr).await?;
-        let request = format!("GET /.well-known/shoal HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET /.well-known/shoal HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(4096).read_to_end(&mut answer).await?;
@@ -57,11 +60,17 @@ async fn http(node: NodeId, addr: SocketAddr) -> bool {
 /// A DNS server answers any well-formed question, if only with REFUSED (RFC 1035 section 4.1.1).
 async fn dns(addr: SocketAddr) -> bool {
     let ask = async {
-        let local: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let local: SocketAddr = if addr.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            ([0u16; 8], 0).into()
+        };
         let socket = UdpSocket::bind(local).await?;
         socket.connect(addr).await?;
         // Id 0x5348, one question: `.` SOA IN.
-        socket.send(&[0x53, 0x48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1]).await?;
+        socket
+            .send(&[0x53, 0x48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1])
+            .await?;
         let mut answer = [0; 512];
         let len = socket.recv(&mut answer).await?;
         std::io::Result::Ok(len >= 12 && answer[..2] == [0x53, 0x48] && answer[2] & 0x80 != 0)

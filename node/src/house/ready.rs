@@ -27,12 +27,27 @@ impl Readiness for ReadyDesk {
         };
         let granted = house.mesh.records().config().node(house.id).is_some();
         let mut all = vec![
-            check("mesh", view.settled, "the mesh's records are complete here", "still fetching the mesh's records from another node"),
-            check("grant", granted, "this node's grant counts", "this node has no grant that counts: join again with a new token"),
+            check(
+                "mesh",
+                view.settled,
+                "the mesh's records are complete here",
+                "still fetching the mesh's records from another node",
+            ),
+            check(
+                "grant",
+                granted,
+                "this node's grant counts",
+                "this node has no grant that counts: join again with a new token",
+            ),
         ];
         if house.has_role(house.id, Role::Dns) {
             let ready = house.zone.load().facts().ready;
-            all.push(check("dns", ready, "names are answered", "names are not answered before the mesh's records are complete"));
+            all.push(check(
+                "dns",
+                ready,
+                "names are answered",
+                "names are not answered before the mesh's records are complete",
+            ));
         }
         all
     }

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use api::ports::{
-    Asker as ApiAsker, ContentFacts, Forward, ForwardError, IngestEndpoint, IngestEndpoints, IngestKind, ResolveError,
-    Resolver, ViewerEndpoint, ViewerEndpoints,
+    Asker as ApiAsker, ContentFacts, Forward, ForwardError, IngestEndpoint, IngestEndpoints,
+    IngestKind, ResolveError, Resolver, ViewerEndpoint, ViewerEndpoints,
 };
 use bytes::Bytes;
 use dns::Work;
@@ -41,7 +41,10 @@ struct Decision {
 
 impl Decision {
     fn members(&self) -> impl Iterator<Item = (&Arc<Member>, &routing::rank::Scored)> {
-        self.ranked.chosen.iter().filter_map(|s| Some((self.view.members.get(&s.node)?, s)))
+        self.ranked
+            .chosen
+            .iter()
+            .filter_map(|s| Some((self.view.members.get(&s.node)?, s)))
     }
 }
 
@@ -49,21 +52,50 @@ impl House {
     /// Judges all nodes by the very zone that DNS answers from.
     fn decide(&self, stream: &Stream, prefix: Prefix, work: Work) -> Result<Decision, Refusal> {
         let playback = (work == Work::Playback).then_some(stream.playback);
-        let ranked = self.zone.load().judge(stream.tenant, work, playback, &prefix);
-        let ranked = ranked.ok_or_else(|| Refusal::Unavailable("this stream's tenant has no name here yet".into()))?;
-        Ok(Decision { ranked, view: self.mesh.view().borrow().clone() })
+        let ranked = self
+            .zone
+            .load()
+            .judge(stream.tenant, work, playback, &prefix);
+        let ranked = ranked.ok_or_else(|| {
+            Refusal::Unavailable("this stream's tenant has no name here yet".into())
+        })?;
+        Ok(Decision {
+            ranked,
+            view: self.mesh.view().borrow().clone(),
+        })
     }
 
     /// Scheme, host and port of a member's playback.
-    fn base_url(&self, config: &Config, tenant: TenantId, member: &Member, style: Style<'_>) -> Option<String> {
-        let service = if style.secure { Service::Https } else { Service::Http };
+    fn base_url(
+        &self,
+        config: &Config,
+        tenant: TenantId,
+        member: &Member,
+        style: Style<'_>,
+    ) -> Option<String> {
+        let service = if style.secure {
+            Service::Https
+        } else {
+            Service::Http
+        };
         let addr = verified(member, service).into_iter().next()?;
         let named = style.host.is_some_and(|host| {
-            host == config.base() || host.strip_suffix(config.base()).is_some_and(|rest| rest.ends_with('.'))
+            host == config.base()
+                || host
+                    .strip_suffix(config.base())
+                    .is_some_and(|rest| rest.ends_with('.'))
         });
-        let label = config.tenant(tenant).and_then(|t| t.label.clone()).filter(|_| named);
+        let label = config
+            .tenant(tenant)
+            .and_then(|t| t.label.clone())
+            .filter(|_| named);
         let host = match label {
-            Some(tenant) => format!("{}.{tenant}.{}.{}", member.id.label(), config.suffix(), config.base()),
+            Some(tenant) => format!(
+                "{}.{tenant}.{}.{}",
+                member.id.label(),
+                config.suffix(),
+                config.base()
+            ),
             None if addr.is_ipv6() => format!("[{}]", addr.ip()),
             None => addr.ip().to_string(),
         };
@@ -81,7 +113,12 @@ impl House {
         stream.ok_or_else(|| Refusal::Unknown("no stream has this playback id".into()))
     }
 
-    fn viewer_endpoints(&self, id: PlaybackId, prefix: Prefix, style: Style<'_>) -> Result<(ViewerEndpoints, Stream), Refusal> {
+    fn viewer_endpoints(
+        &self,
+        id: PlaybackId,
+        prefix: Prefix,
+        style: Style<'_>,
+    ) -> Result<(ViewerEndpoints, Stream), Refusal> {
         let stream = self.stream(id)?;
         let config = self.mesh.records().config();
         let decision = self.decide(&stream, prefix, Work::Playback)?;
@@ -105,7 +142,9 @@ impl House {
             .take(ENDPOINTS)
             .collect();
         if endpoints.is_empty() {
-            return Err(Refusal::Unavailable("no node can serve this stream at the moment: try again shortly".into()));
+            return Err(Refusal::Unavailable(
+                "no node can serve this stream at the moment: try again shortly".into(),
+            ));
         }
         let broadcast = BroadcastId::of(stream.id);
         let mut holders: Vec<_> = decision
@@ -124,16 +163,30 @@ impl House {
             holders: holders.into_iter().map(|(_, node)| node).collect(),
         };
         let explained = serde_json::to_value(&decision.ranked).unwrap_or_default();
-        Ok((ViewerEndpoints { endpoints, content, decision: explained }, stream))
+        Ok((
+            ViewerEndpoints {
+                endpoints,
+                content,
+                decision: explained,
+            },
+            stream,
+        ))
     }
 
     /// The document of `/play/ID`, with the route by which frames reach each holder.
     fn document(&self, id: PlaybackId, viewer: &Viewer) -> Result<Value, Refusal> {
-        let style = Style { secure: viewer.secure, host: viewer.host.as_deref() };
+        let style = Style {
+            secure: viewer.secure,
+            host: viewer.host.as_deref(),
+        };
         let (found, stream) = self.viewer_endpoints(id, viewer.prefix, style)?;
         let view = self.mesh.view().borrow().clone();
         let broadcast = BroadcastId::of(stream.id);
-        let name = |node: NodeId| view.members.get(&node).map_or_else(|| node.short(), |m| m.name.to_string());
+        let name = |node: NodeId| {
+            view.members
+                .get(&node)
+                .map_or_else(|| node.short(), |m| m.name.to_string())
+        };
         let route: Vec<Value> = view
             .members
             .values()
@@ -183,17 +236,29 @@ fn holds(member: &Member, broadcast: BroadcastId) -> Holds {
 pub struct ResolveDesk(pub Arc<House>);
 
 impl Resolve for ResolveDesk {
-    fn resolve<'a>(&'a self, id: PlaybackId, viewer: &'a Viewer) -> BoxFuture<'a, Result<Value, Refusal>> {
+    fn resolve<'a>(
+        &'a self,
+        id: PlaybackId,
+        viewer: &'a Viewer,
+    ) -> BoxFuture<'a, Result<Value, Refusal>> {
         futures::future::ready(self.0.document(id, viewer)).boxed()
     }
 
     fn pathways(&self, id: PlaybackId, viewer: &Viewer) -> Vec<Pathway> {
-        let style = Style { secure: viewer.secure, host: viewer.host.as_deref() };
-        let Ok((found, _)) = self.0.viewer_endpoints(id, viewer.prefix, style) else { return Vec::new() };
+        let style = Style {
+            secure: viewer.secure,
+            host: viewer.host.as_deref(),
+        };
+        let Ok((found, _)) = self.0.viewer_endpoints(id, viewer.prefix, style) else {
+            return Vec::new();
+        };
         found
             .endpoints
             .into_iter()
-            .map(|e| Pathway { id: e.node_id.label().to_string(), base_url: e.base_url })
+            .map(|e| Pathway {
+                id: e.node_id.label().to_string(),
+                base_url: e.base_url,
+            })
             .collect()
     }
 }
@@ -207,15 +272,25 @@ fn refused(refusal: Refusal) -> ResolveError {
 }
 
 impl Resolver for ResolveDesk {
-    fn viewer(&self, content: PlaybackId, asker: ApiAsker) -> BoxFuture<'_, Result<ViewerEndpoints, ResolveError>> {
+    fn viewer(
+        &self,
+        content: PlaybackId,
+        asker: ApiAsker,
+    ) -> BoxFuture<'_, Result<ViewerEndpoints, ResolveError>> {
         async move {
             let house = &self.0;
             let base = house.mesh.records().config().base().to_owned();
-            let style = Style { secure: house.doors.https.is_some(), host: Some(&base) };
+            let style = Style {
+                secure: house.doors.https.is_some(),
+                host: Some(&base),
+            };
             let prefix = Prefix::of_viewer(asker.addr);
-            let (mut found, stream) = house.viewer_endpoints(content, prefix, style).map_err(refused)?;
+            let (mut found, stream) = house
+                .viewer_endpoints(content, prefix, style)
+                .map_err(refused)?;
             let live = super::LiveDesk(Arc::clone(house));
-            found.content.live = api::ports::LiveStats::facts(&live, BroadcastId::of(stream.id)).await;
+            found.content.live =
+                api::ports::LiveStats::facts(&live, BroadcastId::of(stream.id)).await;
             Ok(found)
         }
         .boxed()
@@ -233,10 +308,14 @@ impl Resolver for ResolveDesk {
                 return Err(ResolveError::Unknown("this stream key is not known".into()));
             };
             if !record.active {
-                return Err(ResolveError::Denied("this stream key has been withdrawn".into()));
+                return Err(ResolveError::Denied(
+                    "this stream key has been withdrawn".into(),
+                ));
             }
             let prefix = Prefix::of_viewer(asker.addr);
-            let decision = house.decide(stream, prefix, Work::Ingest).map_err(refused)?;
+            let decision = house
+                .decide(stream, prefix, Work::Ingest)
+                .map_err(refused)?;
             let label = config.tenant(stream.tenant).and_then(|t| t.label.clone());
             let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
             let rtmp = |host: &str, addr: SocketAddr| match addr.port() {
@@ -245,7 +324,9 @@ impl Resolver for ResolveDesk {
             };
             let mut endpoints = Vec::new();
             for (member, scored) in decision.members().take(ENDPOINTS) {
-                let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else { continue };
+                let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else {
+                    continue;
+                };
                 let endpoint = |host: String, kind| IngestEndpoint {
                     node_id: member.id,
                     rtmp_url: Some(rtmp(&host, addr)),
@@ -259,15 +340,23 @@ impl Resolver for ResolveDesk {
                 };
                 if let Some(under) = &under {
                     if endpoints.is_empty() {
-                        endpoints.push(endpoint(format!("edge-ingest.{under}"), IngestKind::TenantAlias));
+                        endpoints.push(endpoint(
+                            format!("edge-ingest.{under}"),
+                            IngestKind::TenantAlias,
+                        ));
                     }
-                    endpoints.push(endpoint(format!("{}.{under}", member.id.label()), IngestKind::NodeSpecific));
+                    endpoints.push(endpoint(
+                        format!("{}.{under}", member.id.label()),
+                        IngestKind::NodeSpecific,
+                    ));
                 } else {
                     endpoints.push(endpoint(addr.ip().to_string(), IngestKind::NodeSpecific));
                 }
             }
             if endpoints.is_empty() {
-                return Err(ResolveError::Unavailable("no node can take this stream now: try again shortly".into()));
+                return Err(ResolveError::Unavailable(
+                    "no node can take this stream now: try again shortly".into(),
+                ));
             }
             Ok(IngestEndpoints {
                 endpoints,
@@ -283,7 +372,11 @@ impl Resolver for ResolveDesk {
 }
 
 impl Forward for ResolveDesk {
-    fn forward(&self, tenant: TenantId, request: Bytes) -> BoxFuture<'_, Result<Bytes, ForwardError>> {
+    fn forward(
+        &self,
+        tenant: TenantId,
+        request: Bytes,
+    ) -> BoxFuture<'_, Result<Bytes, ForwardError>> {
         async move {
             let house = &self.0;
             let config = house.mesh.records().config();
@@ -296,7 +389,11 @@ impl Forward for ResolveDesk {
                 .collect();
             let mut last = None;
             for member in able {
-                match house.mesh.request(member.id, api::ports::FORWARD_PROTOCOL, request.clone()).await {
+                match house
+                    .mesh
+                    .request(member.id, api::ports::FORWARD_PROTOCOL, request.clone())
+                    .await
+                {
                     Ok(answer) => return Ok(answer),
                     Err(error) => last = Some(error.to_string()),
                 }

@@ -3,7 +3,9 @@
 //! A gateway of the founding cluster holds the authority's key: the founder made it, the next gateways ask one that has
 //! it. Every other node asks a holder for a leaf. Both go over the mesh's own links, where both sides are proven; a
 //! holder issues only names under the mesh's base name and addresses that it knows the asker by.
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io::Write as _, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration,
+};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -39,7 +41,12 @@ struct Pair {
 
 fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     let staged = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&staged)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(staged, path)
@@ -52,7 +59,8 @@ fn load(dir: &Path) -> Option<Authority> {
 }
 
 fn store(dir: &Path, authority: &Authority) -> anyhow::Result<()> {
-    write_secret(&dir.join("ca.key"), authority.key_pem()).context("the certificate authority's key cannot be kept")?;
+    write_secret(&dir.join("ca.key"), authority.key_pem())
+        .context("the certificate authority's key cannot be kept")?;
     fs::write(dir.join("ca.pem"), authority.certificate_pem()).context("ca.pem cannot be kept")
 }
 
@@ -70,7 +78,9 @@ impl House {
         let config = self.mesh.records().config();
         let base = config.base();
         let under = |parent: String| [parent.clone(), format!("*.{parent}")];
-        let cluster = config.cluster(self.cluster).and_then(|c| Some(format!("{}.{base}", c.slug.as_ref()?)));
+        let cluster = config
+            .cluster(self.cluster)
+            .and_then(|c| Some(format!("{}.{base}", c.slug.as_ref()?)));
         let official = [base.to_owned(), format!("*.{base}")];
         let tenants = config
             .tenants()
@@ -105,8 +115,12 @@ impl House {
         if self.authority.load().is_some() || !self.has_role(self.id, Role::Gateway) {
             return;
         }
-        let Ok(answer) = self.ask_gateways(AUTHORITY, Bytes::new()).await else { return };
-        let Ok(pair) = serde_json::from_slice::<Pair>(&answer) else { return };
+        let Ok(answer) = self.ask_gateways(AUTHORITY, Bytes::new()).await else {
+            return;
+        };
+        let Ok(pair) = serde_json::from_slice::<Pair>(&answer) else {
+            return;
+        };
         let authority = Authority::from_pem(pair.certificate, Zeroizing::new(pair.key));
         if let Err(error) = store(&self.dir, &authority) {
             tracing::warn!(%error, "the mesh's certificate authority is kept in memory only");
@@ -115,14 +129,22 @@ impl House {
     }
 
     pub(crate) fn has_role(&self, node: NodeId, role: Role) -> bool {
-        self.mesh.records().config().node(node).is_some_and(|n| n.roles.has(role))
+        self.mesh
+            .records()
+            .config()
+            .node(node)
+            .is_some_and(|n| n.roles.has(role))
     }
 
     /// The first answer of a living gateway.
     async fn ask_gateways(&self, protocol: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let view = self.mesh.view().borrow().clone();
         let mut last = anyhow::anyhow!("no other gateway is in sight");
-        for member in view.members.values().filter(|m| m.alive && m.id != self.id && m.roles.has(Role::Gateway)) {
+        for member in view
+            .members
+            .values()
+            .filter(|m| m.alive && m.id != self.id && m.roles.has(Role::Gateway))
+        {
             match self.mesh.request(member.id, protocol, body.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => last = error.into(),
@@ -141,7 +163,11 @@ impl House {
             config.borrow_and_update();
             let names = self.names();
             if names != have {
-                match self.leaf(names.clone()).await.and_then(|leaf| Ok(leaf.server_config()?)) {
+                match self
+                    .leaf(names.clone())
+                    .await
+                    .and_then(|leaf| Ok(leaf.server_config()?))
+                {
                     Ok(served) => {
                         shown.store(served);
                         have = names;
@@ -178,7 +204,8 @@ impl House {
 
     pub(crate) fn serve_tls(self: &Arc<Self>) {
         self.mesh.serve(LEAF, Arc::new(LeafDesk(Arc::clone(self))));
-        self.mesh.serve(AUTHORITY, Arc::new(AuthorityDesk(Arc::clone(self))));
+        self.mesh
+            .serve(AUTHORITY, Arc::new(AuthorityDesk(Arc::clone(self))));
     }
 }
 
@@ -188,15 +215,23 @@ impl Handler for LeafDesk {
     fn handle(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
         let house = Arc::clone(&self.0);
         async move {
-            let authority = house.authority.load_full().ok_or_else(|| refuse("this node does not issue"))?;
+            let authority = house
+                .authority
+                .load_full()
+                .ok_or_else(|| refuse("this node does not issue"))?;
             let Ask { names, public_key } = serde_json::from_slice(&body).map_err(refuse)?;
             let known = house.known_names(from);
-            let allowed = |name: &String| known.contains(name) || name == "localhost" || house.under_base(name);
+            let allowed = |name: &String| {
+                known.contains(name) || name == "localhost" || house.under_base(name)
+            };
             if names.len() > MAX_NAMES || !names.iter().all(allowed) {
-                return Err(refuse("a name is not under the mesh's base, and not an address of the asker's"));
+                return Err(refuse(
+                    "a name is not under the mesh's base, and not an address of the asker's",
+                ));
             }
-            let chain =
-                authority.issue(&names, &public_key, house.clock.unix()).map_err(refuse)?;
+            let chain = authority
+                .issue(&names, &public_key, house.clock.unix())
+                .map_err(refuse)?;
             serde_json::to_vec(&chain).map(Bytes::from).map_err(refuse)
         }
         .boxed()
@@ -209,11 +244,18 @@ impl Handler for AuthorityDesk {
     fn handle(&self, from: NodeId, _: Bytes) -> BoxFuture<'static, Result<Bytes, HandleError>> {
         let house = Arc::clone(&self.0);
         async move {
-            let authority = house.authority.load_full().ok_or_else(|| refuse("this node has none"))?;
+            let authority = house
+                .authority
+                .load_full()
+                .ok_or_else(|| refuse("this node has none"))?;
             let config = house.mesh.records().config();
-            let fellow = config.node(from).is_some_and(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway));
+            let fellow = config
+                .node(from)
+                .is_some_and(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway));
             if !fellow {
-                return Err(refuse("only gateways of the same cluster get the authority"));
+                return Err(refuse(
+                    "only gateways of the same cluster get the authority",
+                ));
             }
             let pair = Pair {
                 certificate: authority.certificate_pem().to_owned(),
@@ -228,12 +270,19 @@ impl Handler for AuthorityDesk {
 impl House {
     fn known_names(&self, node: NodeId) -> Vec<String> {
         let view = self.mesh.view().borrow().clone();
-        let services = view.members.get(&node).map(|m| m.services.clone()).unwrap_or_default();
+        let services = view
+            .members
+            .get(&node)
+            .map(|m| m.services.clone())
+            .unwrap_or_default();
         services.iter().map(|s| s.addr.ip().to_string()).collect()
     }
 
     fn under_base(&self, name: &str) -> bool {
         let config = self.mesh.records().config();
-        name == config.base() || name.strip_suffix(config.base()).is_some_and(|rest| rest.ends_with('.'))
+        name == config.base()
+            || name
+                .strip_suffix(config.base())
+                .is_some_and(|rest| rest.ends_with('.'))
     }
 }
