@@ -1,9 +1,5 @@
 //! The demo's nodes: real processes of this very program, which end when the demo does, however it ends.
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::Context;
 use tokio::process::{Child, ChildStdin, Command};
@@ -14,11 +10,9 @@ const STOP: Duration = Duration::from_secs(4);
 /// A running node. It holds the other end of its standard input: when the demo's process is gone, even by SIGKILL, the
 /// node reads the end of it and stops.
 #[derive(Debug)]
-pub struct Node {
+pub(super) struct Node {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// Its data directory.
-    pub dir: PathBuf,
 }
 
 impl Node {
@@ -26,7 +20,7 @@ impl Node {
     ///
     /// # Errors
     /// Where this program's file or the log cannot be opened.
-    pub fn start(config: &Path, dir: &Path, log: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(config: &Path, log: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program's own file cannot be found")?;
         let log = std::fs::File::create(log)
             .with_context(|| format!("{} cannot be written", log.display()))?;
@@ -44,37 +38,33 @@ impl Node {
             .spawn()
             .context("a node could not be started")?;
         let stdin = child.stdin.take();
-        Ok(Self {
-            child,
-            stdin,
-            dir: dir.to_owned(),
-        })
+        Ok(Self { child, stdin })
     }
 
     /// Its process id, for whoever wants to kill it.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id().unwrap_or_default()
     }
 
     /// What it ended with, where it has ended.
     #[must_use]
-    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+    pub(super) fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Waits until it has ended.
-    pub async fn wait(&mut self) -> Option<std::process::ExitStatus> {
+    pub(super) async fn wait(&mut self) -> Option<std::process::ExitStatus> {
         self.child.wait().await.ok()
     }
 
     /// Asks it to stop.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         drop(self.stdin.take());
     }
 
     /// Stops it: by the end of its input, and where that takes too long, by SIGKILL.
-    pub async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.close();
         if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;

@@ -18,7 +18,7 @@ static CLIP: &[u8] = include_bytes!("../../assets/demo.flv");
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Publishes under `key` at the first of `targets` that takes it, until `stop`.
-pub async fn run(targets: Vec<SocketAddr>, key: String, stop: CancellationToken) {
+pub(super) async fn run(targets: Vec<SocketAddr>, key: String, stop: CancellationToken) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     for (seed, target) in targets.iter().cycle().enumerate() {
         let attempt = publish(*target, &key, seed as u64, &clock, &stop);

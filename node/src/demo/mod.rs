@@ -120,7 +120,7 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
         node_name: PLACES[0].0.parse()?,
     };
     setup::init(&first.dir, founding).await?;
-    nodes.push(Node::start(&first.config, &first.dir, &first.log)?);
+    nodes.push(Node::start(&first.config, &first.log)?);
     ready(nodes, &sites, 0).await?;
 
     for (i, site) in sites.iter().enumerate().skip(1) {
@@ -136,7 +136,7 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
         };
         let token: String = local::ask(&first.dir, "POST", "/token", &ask).await?;
         setup::join(&site.dir, &token, Some(PLACES[i].0.parse()?)).await?;
-        nodes.push(Node::start(&site.config, &site.dir, &site.log)?);
+        nodes.push(Node::start(&site.config, &site.log)?);
     }
     for i in 1..sites.len() {
         ready(nodes, &sites, i).await?;

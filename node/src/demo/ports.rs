@@ -5,7 +5,7 @@ use crate::listen;
 
 /// The ports that all nodes of a demo use, each on its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
+pub(super) struct Ports {
     /// HTTP.
     pub http: u16,
     /// HTTPS.
@@ -59,7 +59,7 @@ fn ports(ips: &[IpAddr]) -> Option<Ports> {
 /// Three loopback addresses and ports that are free on all of them: the first block of 127.83.0.0/16 and its
 /// neighbours that no other demo holds, so that several demos can run side by side with the usual ports.
 #[must_use]
-pub fn find(wanted: &[IpAddr]) -> Option<(Vec<IpAddr>, Ports)> {
+pub(super) fn find(wanted: &[IpAddr]) -> Option<(Vec<IpAddr>, Ports)> {
     if !wanted.is_empty() {
         return ports(wanted).map(|ports| (wanted.to_vec(), ports));
     }

@@ -15,7 +15,7 @@ type Key = (BroadcastId, Claim);
 
 /// The claims of this node's own publishers.
 #[derive(Debug, Default)]
-pub struct OwnClaims {
+pub(crate) struct OwnClaims {
     held: Mutex<BTreeMap<Key, watch::Sender<Standing>>>,
 }
 
@@ -25,7 +25,7 @@ impl OwnClaims {
     }
 
     /// Says to every claim where it stands in this view.
-    pub fn judge(&self, me: NodeId, view: &View) {
+    pub(crate) fn judge(&self, me: NodeId, view: &View) {
         self.with(|held| {
             let claims: Vec<Key> = held.keys().copied().collect();
             for ((broadcast, claim), standing) in held.iter() {
