@@ -97,7 +97,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Init(init) => found(init, &dir, json).await,
         Command::Token(ask) => token(ask, &dir, json).await,
         Command::Join(join) => join_mesh(join, &dir, json).await,
-        Command::Run(options) => run::run(config, &dir, stop_signal(options)?).await,
+        Command::Run(options) => run::run(config, &dir, stop_signal(&options)?).await,
         Command::Status => status(&dir, json).await,
         Command::Tenant(tenant) => tenants(tenant, &dir, json).await,
         Command::Explain(explain) => explained(explain, &dir, json).await,
@@ -105,7 +105,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             demo::run(
                 &options,
                 json,
-                stop_signal(Run {
+                stop_signal(&Run {
                     stop_with_stdin: false,
                 })?,
             )
@@ -116,8 +116,9 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Cancelled by Ctrl-C, SIGTERM, and where asked the end of standard input.
-fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
+fn stop_signal(options: &Run) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
+    let with_stdin = options.stop_with_stdin;
     let stop = CancellationToken::new();
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
@@ -126,7 +127,7 @@ fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
     let asked = stop.clone();
     tokio::spawn(async move {
         let input = async {
-            if options.stop_with_stdin {
+            if with_stdin {
                 // Whatever it says, only its end matters; an unreadable input has ended.
                 let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
             } else {
