@@ -231,8 +231,19 @@ impl Gateway {
             })
     }
 
-    /// Answers a query or a mutation.
-    pub(crate) async fn execute(&self, mut request: Request, session: Session) -> Response {
+    /// Answers a query or a mutation, and counts it in `shoal_graphql_answers_total`.
+    pub(crate) async fn execute(&self, request: Request, session: Session) -> Response {
+        let response = self.run(request, session).await;
+        let outcome = if response.errors.is_empty() {
+            "ok"
+        } else {
+            "errors"
+        };
+        metrics::counter!("shoal_graphql_answers_total", "outcome" => outcome).increment(1);
+        response
+    }
+
+    async fn run(&self, mut request: Request, session: Session) -> Response {
         let shape = match limits::check(&mut request) {
             Ok(shape) => shape,
             Err(error) => return Response::from_errors(vec![error]),
@@ -287,6 +298,7 @@ impl Gateway {
         let Ok(body) = serde_json::to_vec(&forwarded) else {
             return failure(code::VALIDATION_ERROR, "this request cannot be passed on");
         };
+        metrics::counter!("shoal_graphql_forwarded_total").increment(1);
         match self.deps.forward.forward(tenant, body.into()).await {
             Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|_| {
                 let message =

@@ -277,9 +277,7 @@ pub(crate) async fn town() -> Town {
         records.write(Scope::Mesh, written, None).await.unwrap();
         tokens.push((new.tenant, token.text));
     }
-    let mut tokens = tokens
-        .into_iter()
-        .map(|(tenant, token)| (tenant, token.text));
+    let mut tokens = tokens.into_iter();
     let (tenant, token) = tokens.next().unwrap();
     let (_, other_token) = tokens.next().unwrap();
     Town {
