@@ -1,6 +1,6 @@
 //! `/play/*` and `/resolve/*` over HTTP: playlists, segments, the player page, resolution and steering.
 //!
-//! - [`router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
+//! - [`Http::router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
 //! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
