@@ -432,6 +432,9 @@ impl Running {
         if let Some(dns) = self.dns {
             dns.stop().await;
         }
+        if let Some(engine) = self.house.engine.get() {
+            engine.relay.stop().await;
+        }
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not stop in time");
         }

@@ -203,6 +203,19 @@ impl House {
         }))
     }
 
+    /// Ends here what the records no longer know: a deleted stream's publisher is let go, its frames are forgotten, and
+    /// who relays from here is judged anew.
+    fn end_deleted(&self, config: &mesh::config::Config) {
+        let Some(engine) = self.engine.get() else { return };
+        for broadcast in engine.broadcasts.all() {
+            if Self::stream_of(config, broadcast.id()).is_none() {
+                engine.ingest.disconnect(broadcast.id());
+                engine.broadcasts.remove(broadcast.id());
+            }
+        }
+        engine.relay.recheck();
+    }
+
     /// Follows view and records until the house stops: the zone, the claims' standing, the word to whoever waits for a
     /// holder, the live events.
     pub(crate) async fn follow(self: Arc<Self>) {
@@ -216,6 +229,7 @@ impl House {
                 Err(error) => tracing::error!(%error, "names are answered from an older state"),
             }
             self.claims.judge(self.id, &now);
+            self.end_deleted(&agreed);
             self.view_version.send_modify(|v| *v += 1);
             self.tell(&mut seen, &agreed, &now);
             tokio::select! {
