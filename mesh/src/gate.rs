@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use routing::model::NodeId;
+use routing::model::{Clock, NodeId, UnixMillis};
 
 use crate::{authority::Standing, records::Records};
 
@@ -17,23 +17,33 @@ pub trait PeerGate: Send + Sync + 'static {
     fn until_changed(&self, key: NodeId) -> BoxFuture<'static, ()>;
 }
 
-/// Standing of nodes that showed a valid grant on their link before its record arrived here.
-pub(crate) type Shown = Arc<Mutex<BTreeMap<NodeId, Standing>>>;
+/// What a node is by the grant that it showed on its link, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) standing: Standing,
+    pub(crate) until: UnixMillis,
+}
+
+/// Nodes whose shown grant is not on record here yet.
+pub(crate) type Shown = Arc<Mutex<BTreeMap<NodeId, Admitted>>>;
 
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) records: Records,
     pub(crate) shown: Shown,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl PeerGate for Gate {
     fn who(&self, key: NodeId) -> Option<Standing> {
         let config = self.records.config();
-        if config.node(key).is_some() || config.is_revoked(key) {
-            return config.standing(key);
+        let recorded = config.standing(key);
+        if recorded.is_some() || config.is_revoked(key) {
+            return recorded;
         }
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.get(&key).copied()
+        let admitted = shown.get(&key)?;
+        (self.clock.unix() <= admitted.until).then_some(admitted.standing)
     }
 
     fn until_changed(&self, key: NodeId) -> BoxFuture<'static, ()> {

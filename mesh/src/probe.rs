@@ -1,6 +1,6 @@
 //! Dial-back: which addresses a node was reached at, whom to try next, and when an address counts.
 //!
-//! Each (node, service, address) is tried by the [`TRIERS`] live members that a hash picks, so the work is even and
+//! Each (node, service, address) is tried by the four live members that a hash picks, so the work is even and
 //! moves on by itself when one dies. Each publishes what it reached. Two of them make an address verified; where
 //! fewer than two others live, all of those.
 use std::{

@@ -57,7 +57,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
         let keys = (dir.root_key().unwrap(), dir.cluster_key().unwrap());
         (keys.0.unwrap(), cluster, keys.1.unwrap())
     });
-    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", vec![]);
+    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", &[]);
     a.until("a founder alone is settled", S, |v| {
         v.settled && v.members.len() == 1
     });
@@ -72,7 +72,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
         .block_on(join(&dir(temp.path(), "x"), &for_b, 0))
         .unwrap_err();
     assert!(taken.to_string().contains("was used by node b"), "{taken}");
-    let b = Node::start(&dir(temp.path(), "b"), "127.0.0.2:0", vec![]);
+    let b = Node::start(&dir(temp.path(), "b"), "127.0.0.2:0", &[]);
     assert_eq!(again.node, b.id());
     a.until("A sees B", 3 * S, |v| sees(v, b.id(), true));
     // B holds the cluster's key and lets C in, but the node that made the token is asked first.
@@ -80,7 +80,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
     setup
         .block_on(join(&dir(temp.path(), "c"), &for_c, 0))
         .unwrap();
-    let c = Node::start(&dir(temp.path(), "c"), "127.0.0.3:0", vec![]);
+    let c = Node::start(&dir(temp.path(), "c"), "127.0.0.3:0", &[]);
     let ids = [a.id(), b.id(), c.id()];
     for node in [&a, &b, &c] {
         let took = node.until("all see all", 3 * S, |v| {
@@ -200,7 +200,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
         println!("death known in {took:?}");
     }
     let before = b.mesh.view().borrow().members[&ids[0]].incarnation;
-    let a = Node::start(&path, "127.0.0.1:0", vec![]);
+    let a = Node::start(&path, "127.0.0.1:0", &[]);
     for node in [&b, &c] {
         node.until("A's return", 8 * S, |v| {
             v.members
@@ -209,7 +209,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
         });
     }
     let paths = [a.stop(), b.stop(), c.stop()];
-    let nodes = paths.map(|path| Node::start(&path, "127.0.0.4:0", vec![]));
+    let nodes = paths.map(|path| Node::start(&path, "127.0.0.4:0", &[]));
     for node in &nodes {
         assert_eq!(
             node.mesh.records().config().nodes().count(),
@@ -228,8 +228,8 @@ fn what_cannot_join_is_told_why() {
     for name in ["a", "other"] {
         setup.block_on(async { drop(found(&dir(temp.path(), name)).await) });
     }
-    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", vec![]);
-    let other = Node::start(&dir(temp.path(), "other"), "127.0.0.1:0", vec![]);
+    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", &[]);
+    let other = Node::start(&dir(temp.path(), "other"), "127.0.0.1:0", &[]);
     let good = token(&a.mesh, [Role::Edge].into_iter().collect());
     let clock = setup
         .block_on(join(&dir(temp.path(), "late"), &good, -7_200_000))
@@ -263,12 +263,46 @@ fn what_cannot_join_is_told_why() {
     let other = Node::start(
         &dir(temp.path(), "other"),
         "127.0.0.1:0",
-        vec![a.mesh.control_addr()],
+        &[a.mesh.control_addr()],
     );
-    let b = Node::start(&path, "127.0.0.1:0", vec![other.mesh.control_addr()]);
+    let b = Node::start(&path, "127.0.0.1:0", &[other.mesh.control_addr()]);
     b.until("B finds A by itself", 5 * S, |v| sees(v, a.id(), true));
     assert_eq!(other.mesh.view().borrow().members.len(), 1);
     a.until("A finds B", S, |v| {
         sees(v, b.id(), true) && v.members.len() == 2
     });
+}
+
+#[test]
+fn grants_are_renewed_from_the_tenth_day_and_expired_nodes_may_ask() {
+    const DAY: i64 = 24 * 3_600 * 1_000;
+    let temp = tempfile::tempdir().unwrap();
+    let setup = tokio::runtime::Runtime::new().unwrap();
+    setup.block_on(async { drop(found(&dir(temp.path(), "a")).await) });
+    let a = Node::start(&dir(temp.path(), "a"), "127.0.0.1:0", &[]);
+    let edge = token(&a.mesh, [Role::Edge].into_iter().collect());
+    let mut paths = [a.stop(), dir(temp.path(), "b")];
+    let a = Node::start(&paths[0], "127.0.0.1:0", &[]);
+    let edge = mesh::join::JoinToken::with_addrs(&edge, &[a.mesh.control_addr()]);
+    setup.block_on(join(&paths[1], &edge, 0)).unwrap();
+    a.stop();
+    for day in [11, 60] {
+        let now = common::Time::new(day * DAY).unix();
+        let a = Node::start_at(&paths[0], "127.0.0.1:0", &[], day * DAY);
+        let seeds = [a.mesh.control_addr()];
+        let b = Node::start_at(&paths[1], "127.0.0.1:0", &seeds, day * DAY);
+        for node in [&a, &b] {
+            let mut config = node.mesh.records().watch();
+            let ids = [a.id(), b.id()];
+            let renewed = config.wait_for(|config| {
+                let expires = |id: &NodeId| config.node(*id).map(|n| n.expires);
+                ids.iter()
+                    .all(|id| expires(id) > Some(now.plus(29 * 24 * 3_600 * S)))
+            });
+            let waited = async { tokio::time::timeout(10 * S, renewed).await.is_ok() };
+            assert!(node.run(waited), "day {day}");
+        }
+        b.until("B is in", 5 * S, |v| sees(v, a.id(), true));
+        paths = [a.stop(), b.stop()];
+    }
 }

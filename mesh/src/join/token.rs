@@ -141,6 +141,15 @@ impl JoinToken {
         self.permit.mesh
     }
 
+    /// The same token with other addresses, for a joiner that finds the gateway elsewhere. At most eight count.
+    #[must_use]
+    pub fn with_addrs(&self, addrs: &[SocketAddr]) -> Self {
+        Self {
+            addrs: addrs.iter().copied().take(MAX_ADDRS).collect(),
+            ..self.clone()
+        }
+    }
+
     /// What it lets its user do.
     #[must_use]
     pub fn permit(&self) -> &JoinPermit {

@@ -3,8 +3,9 @@ use minicbor::{Decode, Encode};
 use routing::model::{MeshId, NodeId, UnixMillis};
 
 use crate::{
-    authority::{ClusterGrant, Facts, NodeGrant, Signed, Standing},
+    authority::{ClusterGrant, Facts, NodeGrant, Signed},
     config::Config,
+    gate::Admitted,
     join::wire::{Greeting, Renewal},
 };
 
@@ -79,7 +80,7 @@ pub(crate) fn admit(
     peer: NodeId,
     config: &Config,
     now: UnixMillis,
-) -> Result<Standing, Refusal> {
+) -> Result<Admitted, Refusal> {
     let ours = config.mesh_id();
     if hello.mesh != ours {
         return Err(Refusal::OtherMesh {
@@ -90,8 +91,10 @@ pub(crate) fn admit(
     if config.is_revoked(peer) {
         return Err(Refusal::Revoked);
     }
-    if let Some(standing) = config.facts().standing(peer, now) {
-        return Ok(standing);
+    let recorded = config.facts();
+    if let (Some(standing), Some(grant)) = (recorded.standing(peer, now), recorded.node(peer)) {
+        let until = grant.expires;
+        return Ok(Admitted { standing, until });
     }
     let grant = |e: crate::authority::AuthorityError| Refusal::Grant(e.to_string());
     let mut facts = Facts::new(ours);
@@ -101,13 +104,15 @@ pub(crate) fn admit(
         return Err(Refusal::Grant("it is another node's".into()));
     }
     // A cluster that got a new key signs with that one; what an old key signed counts only where it is on record.
-    let latest = config.facts().cluster(hello.node.cluster);
+    let latest = recorded.cluster(hello.node.cluster);
     if latest
         .is_some_and(|known| known.key != hello.cluster.key && known.issued > hello.cluster.issued)
     {
         return Err(Refusal::Grant("its cluster has another key now".into()));
     }
-    facts
+    let standing = facts
         .standing(peer, now)
-        .ok_or(Refusal::Expired { now: now.0 })
+        .ok_or(Refusal::Expired { now: now.0 })?;
+    let until = hello.node.expires;
+    Ok(Admitted { standing, until })
 }

@@ -12,7 +12,7 @@ use super::{
     peers::{self, Peer, tag},
 };
 use crate::{
-    authority::Standing,
+    gate::Admitted,
     link::{ConnectionId, Stream, frame},
     records::Records,
 };
@@ -36,8 +36,8 @@ impl Line {
     /// The side that dialled.
     pub(crate) async fn dialed(self, stream: Stream, connection: ConnectionId, peer: NodeId) {
         let why = match self.greet(stream, peer).await {
-            Ok((stream, hello, standing)) => {
-                self.run(stream, connection, peer, &hello, standing, true)
+            Ok((stream, hello, admitted)) => {
+                self.run(stream, connection, peer, &hello, admitted, true)
                     .await
             }
             Err(why) => Some(why),
@@ -49,7 +49,7 @@ impl Line {
         &self,
         mut stream: Stream,
         peer: NodeId,
-    ) -> Result<(Stream, Hello, Standing), String> {
+    ) -> Result<(Stream, Hello, Admitted), String> {
         let talk = async {
             frame::write_value(&mut stream, &First::Link((self.own)())).await?;
             frame::read_value::<_, Answer>(&mut stream, frame::LINK).await
@@ -61,8 +61,8 @@ impl Line {
         match answer {
             Answer::Refused(why) => Err(format!("it refused this node: {why}")),
             Answer::Welcome(hello) => {
-                let standing = self.judge(&hello, peer).map_err(|e| e.to_string())?;
-                Ok((stream, hello, standing))
+                let admitted = self.judge(&hello, peer).map_err(|e| e.to_string())?;
+                Ok((stream, hello, admitted))
             }
         }
     }
@@ -82,8 +82,8 @@ impl Line {
         };
         let sent = tokio::time::timeout(HELLO, frame::write_value(&mut stream, &answer)).await;
         let why = match (judged, sent) {
-            (Ok(standing), Ok(Ok(()))) => {
-                self.run(stream, connection, peer, &hello, standing, false)
+            (Ok(admitted), Ok(Ok(()))) => {
+                self.run(stream, connection, peer, &hello, admitted, false)
                     .await
             }
             (Err(why), _) => {
@@ -97,7 +97,7 @@ impl Line {
         self.ended(connection, peer, why).await;
     }
 
-    fn judge(&self, hello: &Hello, peer: NodeId) -> Result<Standing, Refusal> {
+    fn judge(&self, hello: &Hello, peer: NodeId) -> Result<Admitted, Refusal> {
         admit(hello, peer, &self.records.config(), self.clock.unix())
     }
 
@@ -117,7 +117,7 @@ impl Line {
         connection: ConnectionId,
         peer: NodeId,
         hello: &Hello,
-        standing: Standing,
+        admitted: Admitted,
         dialed: bool,
     ) -> Option<String> {
         let (urgent, urgent_rx) = mpsc::channel(peers::URGENT);
@@ -125,7 +125,7 @@ impl Line {
         let (taken, is_taken) = oneshot::channel();
         let offer = Offer {
             node: peer,
-            standing,
+            admitted,
             link: Peer {
                 connection,
                 incarnation: hello.incarnation,

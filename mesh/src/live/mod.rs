@@ -3,7 +3,7 @@
 //! # Shape
 //! One task (`driver`) owns the membership core; each control link has a task (`line`) that reads and writes its
 //! frames; the swarm and the records have theirs. They share the table of admitted links (`peers`). `hello` decides
-//! who is let in, `dial` whom to call, `show` makes the [`View`](crate::view::View).
+//! who is let in, `dial` whom to call, `show` makes the [`View`].
 mod dial;
 mod driver;
 pub(crate) mod entropy;
@@ -108,6 +108,7 @@ struct Inner {
     handlers: Handlers,
     issuer: Issuer,
     shown: Shown,
+    clock: Arc<dyn Clock>,
     view: watch::Receiver<Arc<View>>,
     input: mpsc::Sender<Input>,
     control: SocketAddr,
@@ -193,7 +194,7 @@ impl Mesh {
         let parts = Parts {
             id,
             dir,
-            clock,
+            clock: clock.clone(),
             records: records.clone(),
             links: links.clone(),
             peers: peers.clone(),
@@ -225,6 +226,7 @@ impl Mesh {
             handlers,
             issuer,
             shown,
+            clock,
             view: view_rx,
             input,
             control,
@@ -330,6 +332,7 @@ impl Mesh {
         Arc::new(Gate {
             records: self.0.records.clone(),
             shown: self.0.shown.clone(),
+            clock: self.0.clock.clone(),
         })
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn view(
                     Some(kept.clone())
                 }
             }
-            None => member(core, config, shown.get(&id).copied(), id).map(|mut m| {
+            None => member(core, config, shown.get(&id).map(|a| a.standing), id).map(|mut m| {
                 for s in &mut m.services {
                     s.verified = count(s.service, s.addr);
                 }

@@ -25,7 +25,7 @@ pub struct Head {
     /// Entries with a version below it are void.
     #[n(4)]
     pub floor: u64,
-    /// [`Root`] of all entries that count.
+    /// The exclusive-or of the hashes of all entries that count.
     #[n(5)]
     pub root: Root,
     /// The node is stopping: this incarnation ends now.

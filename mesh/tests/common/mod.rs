@@ -110,7 +110,12 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts the node of a directory, once nobody else holds it.
-    pub(crate) fn start(path: &Path, listen: &str, seeds: Vec<SocketAddr>) -> Self {
+    pub(crate) fn start(path: &Path, listen: &str, seeds: &[SocketAddr]) -> Self {
+        Self::start_at(path, listen, seeds, 0)
+    }
+
+    /// Starts it with its clock so many milliseconds ahead.
+    pub(crate) fn start_at(path: &Path, listen: &str, seeds: &[SocketAddr], ahead: i64) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -130,11 +135,11 @@ impl Node {
                 };
                 let started = Mesh::start(MeshOptions {
                     dir,
-                    clock: Time::new(0),
+                    clock: Time::new(ahead),
                     entropy: entropy(&name, 3),
                     listen,
                     announce: Vec::new(),
-                    seeds: seeds.clone(),
+                    seeds: seeds.to_vec(),
                 });
                 match started.await {
                     Ok(mesh) => return mesh,

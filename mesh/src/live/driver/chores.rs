@@ -21,6 +21,9 @@ const PING: Duration = Duration::from_secs(2);
 /// How often the grant's age is looked at.
 const RENEW: Duration = Duration::from_secs(60);
 
+/// How often the next grant is asked for, once it is time.
+const ASK: Duration = Duration::from_secs(2);
+
 impl Driver {
     pub(super) async fn chores(&mut self) {
         let now = self.now();
@@ -40,7 +43,8 @@ impl Driver {
             }
         }
         if now >= self.next_renewal {
-            self.next_renewal = now + RENEW;
+            let wanted = self.parts.own.wants_renewal(self.parts.clock.unix());
+            self.next_renewal = now + if wanted.is_some() { ASK } else { RENEW };
             self.renew();
         }
         if !self.parts.view.borrow().settled {

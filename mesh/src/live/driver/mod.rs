@@ -24,10 +24,9 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    authority::Standing,
     carry::Handlers,
     facts,
-    gate::Shown,
+    gate::{Admitted, Shown},
     identity::DataDir,
     join::Issuer,
     link::{ConnectionId, LinkEvent, Links},
@@ -49,7 +48,7 @@ const BAN: Duration = Duration::from_secs(60);
 /// A link that has been admitted and wants to be used.
 pub(crate) struct Offer {
     pub(crate) node: NodeId,
-    pub(crate) standing: Standing,
+    pub(crate) admitted: Admitted,
     pub(crate) link: Peer,
     /// Answered once the records know of the peer; dropped when the link is not wanted.
     pub(crate) taken: oneshot::Sender<()>,
@@ -287,7 +286,11 @@ impl Driver {
                 .shown
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            shown.retain(|id, _| config.node(*id).is_none() && !config.is_revoked(*id));
+            let now = self.parts.clock.unix();
+            shown.retain(|id, admitted| {
+                let recorded = config.standing(*id).is_some() || config.is_revoked(*id);
+                !recorded && now <= admitted.until
+            });
             roster.extend(shown.keys());
         }
         let links = self.parts.links.clone();
@@ -438,7 +441,7 @@ impl Driver {
     async fn on_offer(&mut self, offer: Offer) {
         let Offer {
             node,
-            standing,
+            admitted,
             link,
             taken,
         } = offer;
@@ -453,13 +456,13 @@ impl Driver {
             self.lost(old.connection, node);
             self.parts.links.close(old.connection).await;
         }
-        if self.parts.records.config().node(node).is_none() {
+        if self.parts.records.config().standing(node).is_none() {
             let mut shown = self
                 .parts
                 .shown
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            shown.insert(node, standing);
+            shown.insert(node, admitted);
         }
         tracing::debug!(peer = %node.short(), "control link is up");
         self.linked_once = true;
