@@ -6,10 +6,10 @@
 //! carries the token itself, and [`Gateway::answer_forwarded`] checks it anew and never forwards again.
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use async_graphql::{Context, Request, Response, ServerError, Value};
+use async_graphql::{Context, Name, Request, Response, ServerError, Value, value};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, future::Either, stream};
 use mesh::{
@@ -56,10 +56,7 @@ pub(crate) struct Deps {
 impl Deps {
     /// A generator of its own for one operation.
     pub(crate) fn rng(&self) -> ChaCha20Rng {
-        let mut all = self
-            .rng
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = lock(&self.rng);
         ChaCha20Rng::from_rng(&mut *all)
     }
 }
@@ -124,6 +121,7 @@ pub(crate) struct Session {
     pub(crate) addr: IpAddr,
     pub(crate) idempotency: Option<String>,
     acks: Arc<Mutex<Option<Ack>>>,
+    refusals: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Session {
@@ -133,6 +131,7 @@ impl Session {
             addr,
             idempotency,
             acks: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -155,22 +154,32 @@ impl Session {
 
     /// Keeps how safe a write is; of several, the least safe counts.
     pub(crate) fn acknowledged(&self, ack: Ack) {
-        let mut acks = self
-            .acks
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut acks = lock(&self.acks);
         *acks = Some(match (*acks, ack) {
             (None | Some(Ack::Replicated), Ack::Replicated) => Ack::Replicated,
             _ => Ack::Local,
         });
     }
 
-    fn ack(&self) -> Option<Ack> {
-        *self
-            .acks
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Keeps why the field `name` was answered by an error member of its union: a document that selects only the
+    /// success would otherwise show nothing at all.
+    pub(crate) fn refused(&self, name: &str, fault: &Fault) {
+        let (code, message, field) = fault.parts();
+        let mut refusal = value!({ "path": [name.to_owned()], "code": code.to_owned(), "message": message.to_owned() });
+        if let (Value::Object(refusal), Some(field)) = (&mut refusal, field) {
+            refusal.insert(Name::new("field"), Value::String(field.to_owned()));
+        }
+        lock(&self.refusals).push(refusal);
     }
+
+    fn ack(&self) -> Option<Ack> {
+        *lock(&self.acks)
+    }
+}
+
+/// The lock; none of these values can be left half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn deps<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Deps> {
@@ -278,6 +287,11 @@ impl Gateway {
             response
                 .extensions
                 .insert("acknowledgement".to_owned(), value);
+        }
+        let refusals = std::mem::take(&mut *lock(&session.refusals));
+        if !refusals.is_empty() {
+            let refusals = Value::List(refusals);
+            response.extensions.insert("refusals".to_owned(), refusals);
         }
         response
     }

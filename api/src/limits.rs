@@ -67,7 +67,11 @@ fn shape(
     let chosen = match (&document.operations, operation) {
         (DocumentOperations::Single(one), _) => Some(one),
         (DocumentOperations::Multiple(all), Some(name)) => all.get(name),
-        (DocumentOperations::Multiple(_), None) => None,
+        // A document's one operation may have a name, and need not be chosen by it.
+        (DocumentOperations::Multiple(all), None) => match all.len() {
+            1 => all.values().next(),
+            _ => None,
+        },
     };
     let Some(chosen) = chosen else {
         let message = "the document has several operations: name one of them in operationName";

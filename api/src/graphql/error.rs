@@ -170,22 +170,25 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Its code, message and field.
+    pub(crate) fn parts(&self) -> (&str, &str, Option<&str>) {
+        let auth = |e: &AuthError| match e.code.as_deref() {
+            Some(code::FORBIDDEN) => code::FORBIDDEN,
+            _ => code::UNAUTHORIZED,
+        };
+        match self {
+            Self::Validation(e) => (code::VALIDATION_ERROR, &e.message, e.field.as_deref()),
+            Self::NotFound(e) => (code::NOT_FOUND, &e.message, None),
+            Self::Auth(e) => (auth(e), &e.message, None),
+            Self::Other(code, message) => (code, message, None),
+        }
+    }
+}
+
 impl From<Fault> for async_graphql::Error {
     fn from(fault: Fault) -> Self {
-        let (code, message, field) = match fault {
-            Fault::Validation(e) => (code::VALIDATION_ERROR, e.message, e.field),
-            Fault::NotFound(e) => (code::NOT_FOUND, e.message, None),
-            Fault::Auth(e) => {
-                let forbidden = e.code.as_deref() == Some(code::FORBIDDEN);
-                let code = if forbidden {
-                    code::FORBIDDEN
-                } else {
-                    code::UNAUTHORIZED
-                };
-                (code, e.message, None)
-            }
-            Fault::Other(code, message) => (code, message, None),
-        };
+        let (code, message, field) = fault.parts();
         Self::new(message).extend_with(|_, e| {
             e.set("code", code);
             if let Some(field) = field {

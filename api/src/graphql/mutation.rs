@@ -1,5 +1,10 @@
 //! Mutations: each checks, writes one record of the tenant's scope, and reads back what it answers.
-use async_graphql::{Context, ID, MaybeUndefined, Object, SimpleObject, Union};
+use std::borrow::Cow;
+
+use async_graphql::{
+    Context, ContextSelectionSet, ID, MaybeUndefined, Object, OutputType, Positioned, ServerResult,
+    SimpleObject, Union, Value, indexmap::IndexMap, parser::types::Field, registry::Registry,
+};
 use mesh::{
     identity::EpochSecret,
     records::{Ack, Change, IdempotencyKey, KeyId, Scope},
@@ -23,6 +28,28 @@ use crate::{
 
 /// Keys of one stream, deactivated ones counted: each is a record for good.
 const MAX_KEYS: usize = 100;
+
+/// A union's answer of which no field was asked: `{}`, where the library says `null` in the place of a non-null.
+pub struct Whole<T>(T);
+
+impl<T: OutputType> OutputType for Whole<T> {
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+    async fn resolve(
+        &self,
+        ctx: &ContextSelectionSet<'_>,
+        field: &Positioned<Field>,
+    ) -> ServerResult<Value> {
+        Ok(match self.0.resolve(ctx, field).await? {
+            Value::Null => Value::Object(IndexMap::new()),
+            value => value,
+        })
+    }
+}
 
 /// It is gone.
 #[derive(Clone, Debug, SimpleObject)]
@@ -353,8 +380,13 @@ macro_rules! answer {
             $body.await
         };
         match done.await {
-            Ok(value) => Ok($union::$ok(value)),
-            Err(fault) => $union::from_fault(fault),
+            Ok(value) => Ok(Whole($union::$ok(value))),
+            Err(fault) => {
+                let answer = $union::from_fault(fault.clone())?;
+                let field = $ctx.field();
+                session($ctx)?.refused(field.alias().unwrap_or(field.name()), &fault);
+                Ok(Whole(answer))
+            }
         }
     }};
 }
@@ -366,7 +398,7 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         input: CreateStreamInput,
-    ) -> async_graphql::Result<CreateStreamResult> {
+    ) -> async_graphql::Result<Whole<CreateStreamResult>> {
         answer!(CreateStreamResult, Stream, ctx, work => work.create(input))
     }
 
@@ -376,7 +408,7 @@ impl Mutation {
         ctx: &Context<'_>,
         id: ID,
         input: UpdateStreamInput,
-    ) -> async_graphql::Result<UpdateStreamResult> {
+    ) -> async_graphql::Result<Whole<UpdateStreamResult>> {
         answer!(UpdateStreamResult, Stream, ctx, work => work.update(&id, input))
     }
 
@@ -385,7 +417,7 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         id: ID,
-    ) -> async_graphql::Result<DeleteStreamResult> {
+    ) -> async_graphql::Result<Whole<DeleteStreamResult>> {
         answer!(DeleteStreamResult, DeleteSuccess, ctx, work => work.delete(&id))
     }
 
@@ -394,7 +426,7 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         id: ID,
-    ) -> async_graphql::Result<UpdateStreamResult> {
+    ) -> async_graphql::Result<Whole<UpdateStreamResult>> {
         answer!(UpdateStreamResult, Stream, ctx, work => work.refresh(&id))
     }
 
@@ -404,7 +436,7 @@ impl Mutation {
         ctx: &Context<'_>,
         stream_id: ID,
         input: CreateStreamKeyInput,
-    ) -> async_graphql::Result<CreateStreamKeyResult> {
+    ) -> async_graphql::Result<Whole<CreateStreamKeyResult>> {
         answer!(CreateStreamKeyResult, StreamKey, ctx, work => work.create_key(&stream_id, input))
     }
 
@@ -414,7 +446,7 @@ impl Mutation {
         ctx: &Context<'_>,
         stream_id: ID,
         key_id: ID,
-    ) -> async_graphql::Result<DeleteStreamKeyResult> {
+    ) -> async_graphql::Result<Whole<DeleteStreamKeyResult>> {
         answer!(DeleteStreamKeyResult, DeleteSuccess, ctx, work => work.delete_key(&stream_id, &key_id))
     }
 }

@@ -307,7 +307,7 @@ impl House {
         mut request: Request<Body>,
         from: &str,
     ) -> (u16, axum::http::HeaderMap, Bytes) {
-        let from: SocketAddr = format!("{from}:4000").parse().unwrap();
+        let from = SocketAddr::new(from.parse().unwrap(), 4000);
         request.extensions_mut().insert(ConnectInfo(from));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
