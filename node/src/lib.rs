@@ -11,6 +11,7 @@
 //! - [`setup`]: founding and joining. [`run`]: a node from start to stop. [`demo`]: three of them on one machine.
 //! - [`house`]: the crates' questions answered from records and view.
 //! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
+//! - [`docs`]: the guide at `/docs`, from `node/guide`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
 //!
 //! # Invariants
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod docs;
 pub mod house;
 pub mod http;
 pub mod http_client;

@@ -18,6 +18,7 @@ use crate::{
     certs::{Authority, LeafKey},
     clock::SystemClock,
     config::{Config, Listen},
+    docs,
     house::{
         self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, Prober, ReadyDesk,
         ResolveDesk,
@@ -370,6 +371,7 @@ fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
     let own = Router::new()
         .route("/ca.pem", get(ca_pem))
         .route("/.well-known/shoal", get(who))
+        .merge(docs::router())
         .with_state(Arc::clone(house));
     playback.merge(api::router(&gateway)).merge(own)
 }

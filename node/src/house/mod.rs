@@ -206,7 +206,9 @@ impl House {
     /// Ends here what the records no longer know: a deleted stream's publisher is let go, its frames are forgotten, and
     /// who relays from here is judged anew.
     fn end_deleted(&self, config: &mesh::config::Config) {
-        let Some(engine) = self.engine.get() else { return };
+        let Some(engine) = self.engine.get() else {
+            return;
+        };
         for broadcast in engine.broadcasts.all() {
             if Self::stream_of(config, broadcast.id()).is_none() {
                 engine.ingest.disconnect(broadcast.id());
