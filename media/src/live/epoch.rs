@@ -130,6 +130,8 @@ pub struct Epoch {
 impl Epoch {
     /// A segment is closed at the first keyframe from here on.
     pub const SEGMENT_TARGET: Duration = Duration::from_secs(2);
+    /// The same for an epoch's first segment: stock players start once one segment is whole, so the first one is short.
+    pub const FIRST_TARGET: Duration = Duration::from_millis(500);
     /// A segment is closed here even without a keyframe; EXT-X-TARGETDURATION.
     pub const SEGMENT_MAX: Duration = Duration::from_secs(4);
     /// What a part's duration is near to.

@@ -85,6 +85,16 @@ impl Cutter {
         }
     }
 
+    /// From which age on, in ticks, the running segment may close.
+    pub(super) fn target(&self) -> i64 {
+        let target = if self.segment == 0 {
+            Epoch::FIRST_TARGET
+        } else {
+            Epoch::SEGMENT_TARGET
+        };
+        self.measure.ticks(target) - self.measure.frame / 2
+    }
+
     /// Puts the next frame somewhere.
     pub(super) fn place(&mut self, dts: i64, bytes: usize, wish: Wish) -> Spot {
         let first = !std::mem::replace(&mut self.begun, true);

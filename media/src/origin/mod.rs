@@ -26,7 +26,8 @@
 //! so, else after 1 s. A video configuration that changes opens a segment at the next keyframe within the epoch.
 //!
 //! # Cuts
-//! - A video segment opens at the first keyframe at least 2 s (less half a frame) after the start of the one before,
+//! - A video segment opens at the first keyframe at least 2 s (less half a frame) after the start of the one before (an
+//!   epoch's second already after 0.5 s, so that players can start),
 //!   at 4 s (plus half a frame at most) without one, and where the configuration changes.
 //! - Segment n of audio opens at the first sound presented at or after the start of segment n of video; when sound is
 //!   ahead in arrival, at the next sound after that start is known; by itself at 4.25 s, which rounds to the 4 s of

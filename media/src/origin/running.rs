@@ -140,11 +140,10 @@ impl Running {
         let (dts, cts) = line.clock.settle(time - self.zero, composition);
         let Measure { frame, .. } = line.cutter.measure;
         let so_far = dts - line.cutter.segment_start;
-        let target = line.cutter.measure.ticks(Epoch::SEGMENT_TARGET);
         let max = line.cutter.measure.ticks(Epoch::SEGMENT_MAX);
         let new_config = keyframe.then(|| line.next_config.take()).flatten();
         let wish = Wish {
-            segment: keyframe && (so_far >= target - frame / 2 || new_config.is_some())
+            segment: keyframe && (so_far >= line.cutter.target() || new_config.is_some())
                 || so_far + frame / 2 > max,
             group: keyframe,
         };
@@ -181,7 +180,7 @@ impl Running {
         let so_far = dts - line.cutter.segment_start;
         let start = self.starts.get(&(line.cutter.segment + 1)).copied();
         let segment = if self.video.is_none() {
-            so_far >= measure.ticks(Epoch::SEGMENT_TARGET) - measure.frame / 2
+            so_far >= line.cutter.target()
         } else {
             start.is_some_and(|start| dts * i64::from(VIDEO_TIMESCALE) >= start * measure.timescale)
                 || so_far + measure.frame > measure.ticks(AUDIO_MAX)
