@@ -1,4 +1,5 @@
 //! The lab measured with programs that know nothing of it.
+#![allow(clippy::unwrap_used, reason = "tests")]
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
