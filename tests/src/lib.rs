@@ -3,7 +3,17 @@
 //! # Map
 //! - [`wire`]: a switch of our own between namespaces with delay, jitter, loss, reordering, duplication, rate and cuts.
 //! - [`lab`]: namespaces, programs that run in them, what they print, and cleaning up.
+//! - [`stage`]: three nodes of Shoal in the lab, a tenant, a viewer's machine and a streamer's.
+//! - [`watch`]: a real browser on the viewer's machine.
 //!
 //! Needs root, `ip` (iproute2) and `/dev/net/tun`.
 pub mod lab;
+pub mod stage;
+pub mod watch;
 pub mod wire;
+
+/// Writes a measured figure to the test's log.
+#[expect(clippy::print_stderr, reason = "the test's log is where people look")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
