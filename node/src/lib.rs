@@ -11,6 +11,7 @@
 //! - [`setup`]: founding and joining. [`run`]: a node from start to stop. [`demo`]: three of them on one machine.
 //! - [`house`]: the crates' questions answered from records and view.
 //! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
+//! - [`meters`]: `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
 //!
 //! # Invariants
@@ -36,6 +37,7 @@ pub mod http_client;
 pub mod listen;
 pub mod load;
 pub mod local;
+pub mod meters;
 pub mod run;
 pub mod setup;
 pub mod terminal;
