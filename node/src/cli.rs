@@ -54,6 +54,8 @@ pub enum Command {
     Explain(Explain),
     /// Run a mesh of three nodes on this machine, with a stream to watch. Opens nothing outside.
     Demo(Demo),
+    /// Print every key of the configuration file with its default: `shoal config > shoal.toml` begins one.
+    Config,
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -67,10 +69,10 @@ pub struct Init {
     /// The mesh's base name: a domain that you control, as `video.example`. Asked for where it is not given.
     pub base: Option<String>,
     /// The first cluster's name in DNS.
-    #[arg(long, default_value = "main")]
+    #[arg(long, default_value = "main", value_name = "NAME", value_parser = parse_label)]
     pub cluster: Label,
-    /// This node's name.
-    #[arg(long, value_name = "NAME")]
+    /// This node's name; default: the machine's.
+    #[arg(long, value_name = "NAME", value_parser = parse_label)]
     pub name: Option<Label>,
 }
 
@@ -81,7 +83,7 @@ pub struct Token {
     #[arg(long, value_delimiter = ',', default_value = "ingest,edge,dns,gateway", value_parser = parse_role)]
     pub roles: Vec<Role>,
     /// How long the token can be used, in minutes.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=525_600))]
     pub minutes: u32,
 }
 
@@ -91,7 +93,7 @@ pub struct Join {
     /// What `shoal token` printed.
     pub token: String,
     /// This node's name; default: the machine's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_label)]
     pub name: Option<Label>,
 }
 
@@ -109,6 +111,7 @@ pub enum Tenant {
     /// Make a tenant, entitled to this cluster, and print an API token for it.
     Create {
         /// Its label: `acme` gets `acme.cdn.BASE`.
+        #[arg(value_parser = parse_label)]
         label: Label,
         /// Its name for people; default: the label.
         #[arg(long)]
@@ -140,6 +143,13 @@ pub struct Demo {
     /// Addresses for the nodes instead of free ones of 127.0.0.0/8.
     #[arg(long, value_delimiter = ',', value_name = "IP,IP,IP")]
     pub addresses: Vec<std::net::IpAddr>,
+}
+
+fn parse_label(text: &str) -> Result<Label, String> {
+    text.parse().map_err(|_| {
+        "it becomes part of host names: 1 to 63 letters a to z, digits and hyphens, with no hyphen first or last"
+            .to_owned()
+    })
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {

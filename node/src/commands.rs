@@ -15,13 +15,27 @@ use crate::{
     demo,
     house::commands::{Explained, Status, TenantMade, TenantRequest, TenantRow, TokenRequest},
     local, run, setup,
-    terminal::{say, table},
+    terminal::{Progress, say, table},
 };
 
 /// Writes an error and its causes for people.
 pub fn complain(error: &anyhow::Error) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "shoal: {error:#}");
+    let _ = writeln!(std::io::stderr(), "shoal: {}", words(error));
+}
+
+/// An error and its causes, each said once: many a message has its cause's words in it.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Carries out a command line.
@@ -33,8 +47,12 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
         clap_complete::generate(shell, &mut Cli::command(), "shoal", &mut std::io::stdout());
         return Ok(());
     }
+    if let Command::Config = cli.command {
+        say(crate::config::EXAMPLE.trim_end())?;
+        return Ok(());
+    }
     let quiet = !matches!(cli.command, Command::Run(_));
-    log(cli.verbose, cli.json, quiet);
+    log(cli.verbose, cli.json, quiet)?;
     // Every TLS user of the process takes this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -46,14 +64,22 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
     result
 }
 
-fn log(verbose: u8, json: bool, quiet: bool) {
+/// Libraries that tell of every connection: heard only where they are asked for by name.
+const TALKATIVE: &str = "libp2p=warn,quinn=warn,hyper=warn,h2=warn,rustls=warn";
+
+fn log(verbose: u8, json: bool, quiet: bool) -> anyhow::Result<()> {
     let default = match (verbose, quiet) {
-        (0, true) => "error",
-        (0, false) => "info,libp2p=warn,quinn=warn",
-        (1, _) => "debug,libp2p=info,quinn=info,hyper=info",
-        _ => "trace",
+        (0, true) => format!("error,{TALKATIVE}").replace("warn", "error"),
+        (0, false) => format!("info,{TALKATIVE}"),
+        (1, _) => format!("debug,{TALKATIVE}").replace("warn", "info"),
+        _ => "trace".to_owned(),
     };
-    let filter = EnvFilter::try_from_env("SHOAL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = match std::env::var("SHOAL_LOG") {
+        Ok(asked) => EnvFilter::try_new(format!("{TALKATIVE},{asked}")).with_context(|| {
+            format!("SHOAL_LOG={asked:?} is no filter: give a level, or targets with levels, as info,media=debug")
+        })?,
+        Err(_) => EnvFilter::new(default),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -64,6 +90,7 @@ fn log(verbose: u8, json: bool, quiet: bool) {
     } else {
         builder.finish().try_init()
     };
+    Ok(())
 }
 
 /// Where the data directory is: the option, the file, `/var/lib/shoal` for root, else `~/.local/share/shoal`.
@@ -111,7 +138,8 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             )
             .await
         }
-        Command::Completions { .. } => Ok(()),
+        // Both need nothing of this and were done before.
+        Command::Config | Command::Completions { .. } => Ok(()),
     }
 }
 
@@ -203,6 +231,20 @@ fn ask_base() -> anyhow::Result<String> {
     Ok(line.trim().to_owned())
 }
 
+/// Says what is waited for, once that has taken a second.
+async fn patiently<T>(json: bool, what: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+    }
+    let progress = Progress::new(!json);
+    progress.step(what);
+    let done = work.await;
+    progress.done();
+    done
+}
+
 async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
     let minutes = ask.minutes;
     let token: String = local::ask(
@@ -227,7 +269,12 @@ async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 async fn join_mesh(join: Join, dir: &Path, json: bool) -> anyhow::Result<()> {
-    let joined = setup::join(dir, &join.token, join.name).await?;
+    let joined = patiently(
+        json,
+        "waiting for a gateway of the mesh to answer",
+        setup::join(dir, &join.token, join.name),
+    )
+    .await?;
     print(json, &joined, || {
         format!(
             "This machine is now {} of mesh {}.\n\nNext: `shoal run`.",
@@ -317,9 +364,12 @@ async fn tenants(tenant: Tenant, dir: &Path, json: bool) -> anyhow::Result<()> {
                 local::ask(dir, "POST", "/tenants", &TenantRequest { label, name }).await?;
             print(json, &made, || {
                 format!(
-                    "Made the tenant {} ({}).\n\nIts API token, shown only now:\n\n  {}",
+                    "Made the tenant {}; {}.\n\nIts API token, shown only now:\n\n  {}",
                     made.domain,
-                    made.acknowledgement.to_lowercase(),
+                    match made.acknowledgement.as_str() {
+                        "REPLICATED" => "a second machine has it on its disk too",
+                        _ => "it is on this machine's disk, and goes to others as they connect",
+                    },
                     made.token
                 )
             })
@@ -346,7 +396,7 @@ async fn tenants(tenant: Tenant, dir: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 async fn explained(explain: Explain, dir: &Path, json: bool) -> anyhow::Result<()> {
-    let mut path = format!("/explain?name={}", explain.name);
+    let mut path = format!("/explain?name={}", escaped(&explain.name));
     if let Some(from) = explain.from {
         path.push_str(&format!("&from={from}"));
     }
@@ -354,4 +404,38 @@ async fn explained(explain: Explain, dir: &Path, json: bool) -> anyhow::Result<(
     print(json, &explained.detail, || {
         explained.text.trim_end().to_owned()
     })
+}
+
+/// Text as part of a query (RFC 3986 section 2.1).
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(b).to_string()
+            }
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let error = Err::<(), _>(anyhow::anyhow!("no room"))
+            .context("x cannot be written: no room")
+            .context("founding")
+            .unwrap_err();
+        assert_eq!(
+            super::words(&error),
+            "founding: x cannot be written: no room"
+        );
+    }
+
+    #[test]
+    fn queries_carry_any_text() {
+        assert_eq!(super::escaped("a b&c.d"), "a%20b%26c.d");
+    }
 }

@@ -1,35 +1,6 @@
 //! The configuration file: all of it optional, every default good for one machine on the open Internet.
 //!
-//! ```toml
-//! data = "/var/lib/shoal"
-//!
-//! [listen]                    # an address and port, or false to close it
-//! http = "0.0.0.0:80"         # playback, GraphQL, console
-//! https = "0.0.0.0:443"       # the same over TLS
-//! rtmp = "0.0.0.0:1935"       # ingest
-//! dns = "0.0.0.0:53"          # UDP and TCP, on nodes with the dns role
-//! control = "0.0.0.0:7380"    # UDP: links between nodes
-//! media = "0.0.0.0:7381"      # UDP: frames between nodes
-//!
-//! [announce]                  # what others reach this node by, where it is not what it listens on
-//! addresses = ["203.0.113.7"]
-//!
-//! [place]
-//! lat = 50.11
-//! lon = 8.68
-//! region = "eu-central"
-//! mmdb = "/usr/share/GeoIP/city.mmdb"
-//! prefixes = [{ prefix = "192.0.2.0/24", lat = 48.85, lon = 2.35, region = "eu-west" }]
-//!
-//! [capacity]
-//! egress_mbps = 1000          # what the uplink may be filled with
-//!
-//! [dns]
-//! ttl_seconds = 10
-//!
-//! [console]
-//! open = false                # true: the console answers anybody, not only this machine and holders of its password
-//! ```
+#![doc = concat!("```toml\n", include_str!("../assets/shoal.toml"), "```")]
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -37,6 +8,9 @@ use std::{
 
 use routing::model::{Place, Prefix, Region};
 use serde::Deserialize;
+
+/// Every key with its default, as a file that changes nothing: what `shoal config` prints.
+pub const EXAMPLE: &str = include_str!("../assets/shoal.toml");
 
 /// Why a configuration file is refused. Each names the file, and the line and key where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +26,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The text is not TOML, or a key is unknown, or a value is not what the key takes.
-    #[error("{path}:{line}: {problem}. See `shoal help config` for every key.")]
+    #[error("{path}:{line}: {problem}. See `shoal config` for every key.")]
     Text {
         /// Which file.
         path: PathBuf,
@@ -351,16 +325,24 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_module_is_read() {
-        let text: String = include_str!("config.rs")
-            .lines()
-            .skip_while(|l| *l != "//! ```toml")
-            .skip(1)
-            .take_while(|l| *l != "//! ```")
-            .map(|l| format!("{}\n", l.trim_start_matches("//!").trim_start_matches(' ')))
-            .collect();
-        let config = Config::parse(Path::new("example"), &text).unwrap();
+    fn the_example_is_read_as_it_is_and_with_every_key_set() {
+        Config::parse(Path::new("example"), EXAMPLE).unwrap();
+        // A key that is commented out has no space after its #; words have one.
+        let set = |line: &str| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        };
+        let all: String = EXAMPLE.lines().map(set).collect();
+        let config = Config::parse(Path::new("example"), &all).unwrap();
         assert_eq!(config.place.prefixes.len(), 1);
-        assert_eq!(config.capacity.egress_mbps, 1000);
+        assert_eq!(config.announce.addresses.len(), 1);
+        assert!(config.listen.media.is_some() && config.data.is_some());
+        // What it calls the defaults are the defaults.
+        let plain = Config::default();
+        assert_eq!(config.capacity.egress_mbps, plain.capacity.egress_mbps);
+        assert_eq!(config.dns.ttl_seconds, plain.dns.ttl_seconds);
+        assert_eq!(config.console.open, plain.console.open);
+        assert_eq!(config.listen.control.unwrap().port(), crate::run::CONTROL);
+        assert_eq!(config.listen.media.unwrap().port(), crate::run::MEDIA);
     }
 }

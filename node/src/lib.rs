@@ -12,6 +12,7 @@
 //! - [`house`]: the crates' questions answered from records and view.
 //! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
 //! - [`docs`]: the guide at `/docs`, from `node/guide`.
+//! - [`meters`]: `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
 //!
 //! # Invariants
@@ -38,6 +39,7 @@ pub mod http_client;
 pub mod listen;
 pub mod load;
 pub mod local;
+pub mod meters;
 pub mod run;
 pub mod setup;
 pub mod terminal;

@@ -14,7 +14,8 @@ pub enum ListenError {
     /// Somebody else has it.
     #[error(
         "{what}: {addr} is taken by another program. Stop that one, or set listen.{what} in the configuration to another \
-         address (or to false, where the node should not offer it)."
+         address{}.",
+        or_false(what)
     )]
     Taken {
         /// The setting.
@@ -45,6 +46,14 @@ pub enum ListenError {
         /// The system's word.
         source: io::Error,
     },
+}
+
+/// What else can be done about a port that a node can do without.
+fn or_false(what: &str) -> &'static str {
+    match what {
+        "control" | "media" => "",
+        _ => " (or to false, where the node should not offer it)",
+    }
 }
 
 fn explain(what: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ListenError {

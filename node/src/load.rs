@@ -29,6 +29,12 @@ impl Reading {
         )
     }
 
+    /// Ticks that this process has spent on a processor since its start, usually hundredths of a second.
+    #[must_use]
+    pub const fn own_ticks(&self) -> u64 {
+        self.own_ticks
+    }
+
     /// Reads their texts (proc_stat(5), proc_pid_stat(5), proc_meminfo(5)).
     #[must_use]
     pub fn parse(stat: &str, own: &str, meminfo: &str) -> Self {

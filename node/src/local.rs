@@ -27,6 +27,11 @@ pub enum LocalError {
         "no node runs with the data directory {0}. Start it with `shoal run`, or name another with --data."
     )]
     NotRunning(PathBuf),
+    /// The socket is another user's.
+    #[error(
+        "this user may not command the node of {0}: do it as the user that runs the node, or as root"
+    )]
+    Forbidden(PathBuf),
     /// The socket is there but does not answer as it should.
     #[error("the running node did not answer: {0}")]
     Broken(String),
@@ -74,7 +79,10 @@ pub async fn ask<B: Serialize + Sync, R: DeserializeOwned>(
 ) -> Result<R, LocalError> {
     let stream = UnixStream::connect(dir.join(SOCKET))
         .await
-        .map_err(|_| LocalError::NotRunning(dir.to_owned()))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => LocalError::Forbidden(dir.to_owned()),
+            _ => LocalError::NotRunning(dir.to_owned()),
+        })?;
     let broken = |e: &dyn std::fmt::Display| LocalError::Broken(e.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await

@@ -25,7 +25,7 @@ use crate::{
     },
     http, listen,
     load::Reading,
-    local, setup,
+    local, meters, setup,
 };
 
 /// Links between nodes, where the configuration does not say otherwise.
@@ -89,16 +89,28 @@ fn announced(config: &Config, listening: &[SocketAddr]) -> Vec<IpAddr> {
         .filter(|ip| !ip.is_unspecified())
         .collect();
     if listening.iter().any(|a| a.ip().is_unspecified()) {
-        // Connecting a UDP socket sends nothing; it only asks the routing table. 192.0.2.1 is TEST-NET-1 (RFC 5737).
-        let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
-            s.connect("192.0.2.1:9")?;
-            s.local_addr()
-        });
-        all.push(outward.map_or_else(|_| IpAddr::from([127, 0, 0, 1]), |a| a.ip()));
+        all.push(outward());
     }
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// The address that the system would send to the Internet from.
+fn outward() -> IpAddr {
+    // Connecting a UDP socket sends nothing; it only asks the routing table. 192.0.2.1 is TEST-NET-1 (RFC 5737).
+    let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| {
+        s.connect("192.0.2.1:9")?;
+        s.local_addr()
+    });
+    outward.map_or_else(|_| IpAddr::from([127, 0, 0, 1]), |a| a.ip())
+}
+
+/// Of the announced addresses those that this machine has; where it has none, as behind a NAT, the outward one.
+fn own(announced: &[IpAddr]) -> Vec<IpAddr> {
+    let has = |ip: &&IpAddr| std::net::UdpSocket::bind((**ip, 0)).is_ok();
+    let own: Vec<_> = announced.iter().filter(has).copied().collect();
+    if own.is_empty() { vec![outward()] } else { own }
 }
 
 /// A node that runs.
@@ -129,8 +141,8 @@ pub async fn run(config: Config, dir: &Path, stop: CancellationToken) -> anyhow:
 /// # Errors
 /// As [`run`].
 pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
-    let sockets = Sockets::open(&config)?;
-    let places = house::places(&config.place)?;
+    meters::start();
+    // The directory first: a second node on it is told so, not that its ports are taken.
     let data = DataDir::open(dir)?;
     let Some(cluster) = data.cluster()? else {
         anyhow::bail!(
@@ -138,6 +150,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
             dir.display()
         );
     };
+    let sockets = Sockets::open(&config)?;
+    let places = house::places(&config.place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let key = data
         .node_key()?
@@ -244,10 +258,9 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let dns = match sockets.dns {
         Some(addr) if house.has_role(house.id, routing::model::Role::Dns) => {
             let addrs = if addr.ip().is_unspecified() {
-                house
-                    .announced
-                    .iter()
-                    .map(|ip| SocketAddr::new(*ip, addr.port()))
+                own(&house.announced)
+                    .into_iter()
+                    .map(|ip| SocketAddr::new(ip, addr.port()))
                     .collect()
             } else {
                 vec![addr]
@@ -296,11 +309,15 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
         tasks.spawn(async move { ingest.serve(listener, stop).await });
     }
-    tasks.spawn(wait_socket(local::serve(
-        dir,
-        house::command_router(Arc::clone(&house)),
-        house.stop.clone(),
-    )?));
+    let commands = house::command_router(Arc::clone(&house));
+    let door = local::serve(dir, commands, house.stop.clone()).with_context(|| {
+        format!(
+            "the command socket {} cannot be made: give a data directory that can be written and whose path is short (at \
+             most 90 bytes)",
+            dir.join(local::SOCKET).display()
+        )
+    })?;
+    tasks.spawn(wait_socket(door));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
     Ok(Running { house, tasks, dns })
 }
@@ -330,7 +347,7 @@ fn services(
 }
 
 /// Who may see the console.
-fn operators(house: &House) -> Arc<dyn api::ports::Operators> {
+pub(crate) fn operators(house: &House) -> Arc<dyn api::ports::Operators> {
     if house.settings.console.open {
         Arc::new(Everybody)
     } else {
@@ -373,7 +390,10 @@ fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
         .route("/.well-known/shoal", get(who))
         .merge(docs::router())
         .with_state(Arc::clone(house));
-    playback.merge(api::router(&gateway)).merge(own)
+    playback
+        .merge(api::router(&gateway))
+        .merge(own)
+        .merge(meters::router(Arc::clone(house)))
 }
 
 async fn ca_pem(

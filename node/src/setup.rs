@@ -61,21 +61,30 @@ pub fn machine_name() -> anyhow::Result<Label> {
     })
 }
 
+/// A mesh's base name as it is kept: in lower case, without a last dot.
+fn base_name(text: &str) -> anyhow::Result<String> {
+    let base = text.trim().trim_end_matches('.').to_ascii_lowercase();
+    let good = base.len() <= 180 && base.split('.').all(|part| part.parse::<Label>().is_ok());
+    anyhow::ensure!(
+        good,
+        "{text:?} cannot be a mesh's base name: it is a domain that you control, in letters, digits and hyphens between \
+         dots, up to 180 characters, as video.example"
+    );
+    Ok(base)
+}
+
 /// Founds a mesh in `dir`.
 ///
 /// # Errors
 /// Where the directory belongs to a mesh already or cannot be written, or a name is none.
 pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
+    let base = base_name(&founding.base)?;
     let data = DataDir::open(dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let now = clock.unix();
     let all: Roles = Role::ALL.iter().copied().collect();
     let options = FoundOptions {
-        base: founding
-            .base
-            .trim()
-            .trim_end_matches('.')
-            .to_ascii_lowercase(),
+        base: base.clone(),
         suffix: "cdn".into(),
         cluster_name: founding.slug.to_string(),
         slug: founding.slug,
@@ -83,7 +92,6 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
         node_name: founding.node_name.clone(),
         node_roles: all,
     };
-    let base = options.base.clone();
     let (mesh, node) = found(&data, options, clock, entropy()?).await?;
     house::found_authority(dir, &base, now)?;
     Ok(Founded {
@@ -99,8 +107,8 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
 /// # Errors
 /// What the token, the gateway or the directory refuses; the token is not used up by it.
 pub async fn join(dir: &Path, token: &str, name: Option<Label>) -> anyhow::Result<Founded> {
-    let data = DataDir::open(dir)?;
     let token: JoinToken = token.parse()?;
+    let data = DataDir::open(dir)?;
     let name = match name {
         Some(name) => name,
         None => machine_name()?,
@@ -117,4 +125,22 @@ pub async fn join(dir: &Path, token: &str, name: Option<Label>) -> anyhow::Resul
         node: name,
         node_id: joined.node.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base_name;
+
+    #[test]
+    fn base_names_are_domains() {
+        assert_eq!(base_name(" Video.Example. ").unwrap(), "video.example");
+        for bad in ["", "bad name", "a..b", "-a.test", &"a.".repeat(120)] {
+            assert!(
+                base_name(bad)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("as video.example")
+            );
+        }
+    }
 }

@@ -11,6 +11,12 @@ pub fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes a line to standard error.
+pub fn remark(text: &str) {
+    // Where nobody reads it, nobody misses it.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// A line of progress that the next one replaces on a terminal; plain lines in a log.
 #[derive(Debug)]
 pub struct Progress {

@@ -99,13 +99,13 @@ pub async fn run(demo: &Demo, json: bool, stop: CancellationToken) -> anyhow::Re
 
 async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> anyhow::Result<()> {
     let progress = Progress::new(!json);
+    anyhow::ensure!(
+        [0, PLACES.len()].contains(&demo.addresses.len()),
+        "--addresses takes three addresses, one a node, as 127.0.0.2,127.0.0.3,127.0.0.4"
+    );
     let (ips, ports) = ports::find(&demo.addresses).context(
         "no free ports on the loopback addresses that were tried: name three others with --addresses",
     )?;
-    anyhow::ensure!(
-        ips.len() == PLACES.len(),
-        "--addresses takes three addresses"
-    );
     let sites = ips
         .iter()
         .enumerate()
@@ -212,16 +212,20 @@ async fn watch_over(nodes: &mut [Node], json: bool) -> anyhow::Result<()> {
             (status, at)
         };
         let (_, place) = running.swap_remove(at);
-        if !json {
-            let how = ended.map_or_else(|| "ended".to_owned(), |status| status.to_string());
-            crate::terminal::say(&format!(
-                "{} ended ({how}); {} of 3 nodes run",
-                place.0,
-                running.len()
-            ))?;
+        let how = ended.map_or_else(|| "ended".to_owned(), |status| status.to_string());
+        let text = format!(
+            "{} ended ({how}); {} of 3 nodes run",
+            place.0,
+            running.len()
+        );
+        if json {
+            // Standard output is one line for programs; this is for whoever reads the log.
+            crate::terminal::remark(&text);
+        } else {
+            crate::terminal::say(&text)?;
         }
     }
-    anyhow::bail!("all nodes have ended")
+    anyhow::bail!("all nodes of the demo have ended: start it again")
 }
 
 impl Site {
@@ -367,6 +371,10 @@ fn describe(ready: &Ready, sites: &[Site], ports: Ports) -> String {
     );
     let _ = writeln!(text, "In another player:\n  ffplay {player}");
     let _ = writeln!(text, "\nSee the mesh: {}", ready.console);
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "shoal".to_owned());
+    let _ = writeln!(text, "  {program} status --data {}", sites[0].dir.display());
     let _ = writeln!(text, "\nAsk its DNS who is nearest, from three continents:");
     let port = if ports.dns == 53 {
         String::new()
@@ -377,10 +385,19 @@ fn describe(ready: &Ready, sites: &[Site], ports: Ports) -> String {
         let name = format!("foghorn.{}", ready.tenant_domain);
         let _ = writeln!(
             text,
-            "  dig {port}@{} +short {name} +subnet={prefix}   # {region}",
-            sites[0].ip
+            "  dig {port}@{} +short {name} {:<24}  # {region}",
+            sites[0].ip,
+            format!("+subnet={prefix}"),
         );
     }
+    let _ = writeln!(text, "and why:");
+    let _ = writeln!(
+        text,
+        "  {program} explain foghorn.{} --from {} --data {}",
+        ready.tenant_domain,
+        PLACES[0].4,
+        sites[0].dir.display()
+    );
     let _ = writeln!(text, "\nPublish your own:");
     let _ = writeln!(
         text,

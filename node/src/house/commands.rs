@@ -238,6 +238,13 @@ fn warnings(house: &House) -> Vec<String> {
         .filter(|n| n.cluster == house.cluster && n.roles.has(Role::Gateway))
         .count();
     let mut all = Vec::new();
+    if !house.mesh.view().borrow().settled {
+        all.push(
+            "the mesh's records are still being fetched: no other node of the mesh has answered yet, and until one does \
+             this one answers no DNS. Check that another node runs and that UDP to it passes."
+                .to_owned(),
+        );
+    }
     if gateways < 2 {
         all.push(
             "one machine alone can sign for this cluster: if it is lost, no node can join or renew. Join a second one \
@@ -338,6 +345,24 @@ async fn explain(
         .from
         .unwrap_or_else(|| Prefix::new([0, 0, 0, 0].into(), 0));
     let explanation = dns::explain(&query, &from, &house.zone.load());
+    let config = house.mesh.records().config();
+    let (base, suffix) = (config.base(), config.suffix());
+    let name = explanation.name.trim_end_matches('.');
+    match explanation.rcode {
+        "REFUSED" => {
+            return Err(refuse(format!(
+                "{name} is not under {base}, so this mesh's DNS refuses the question: ask for a name that ends in {base}, \
+                 as foghorn.TENANT.{suffix}.{base}"
+            )));
+        }
+        "NXDOMAIN" => {
+            return Err(refuse(format!(
+                "there is no name {name} in this mesh (NXDOMAIN): `shoal tenant list` and `shoal status` show the labels \
+                 that there are, and names look like foghorn.TENANT.{suffix}.{base}"
+            )));
+        }
+        _ => {}
+    }
     let detail = serde_json::to_value(&explanation).map_err(refuse)?;
     Ok(Json(Explained {
         text: explanation.text(),
