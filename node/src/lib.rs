@@ -12,7 +12,7 @@
 //! - [`house`]: the crates' questions answered from records and view.
 //! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
 //! - [`docs`]: the guide at `/docs`, from `node/guide`.
-//! - [`meters`]: `/metrics`.
+//! - [`meters`]: the numbers at `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
 //!
 //! # Invariants
