@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use mesh::{
     carry::{HandleError, Handler},
-    config::Config,
     view::View,
 };
 use routing::model::{BroadcastId, EpochId, NodeId, TenantId, TrackSummary, UnixMillis};
@@ -69,7 +68,7 @@ fn sights(view: &View) -> HashMap<BroadcastId, Sight> {
 
 impl House {
     /// Sends an event for each difference between what was seen and this view.
-    pub(crate) fn tell(&self, seen: &mut Seen, _: &Config, view: &View) {
+    pub(crate) fn tell(&self, seen: &mut Seen, view: &View) {
         let now = sights(view);
         let at = self.clock.unix();
         let send = |broadcast: BroadcastId, sight: &Sight, kind: LiveEventKind| {

@@ -233,7 +233,7 @@ impl House {
             self.claims.judge(self.id, &now);
             self.end_deleted(&agreed);
             self.view_version.send_modify(|v| *v += 1);
-            self.tell(&mut seen, &agreed, &now);
+            self.tell(&mut seen, &now);
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 changed = view.changed() => if changed.is_err() { return },
