@@ -93,7 +93,7 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
         node_roles: all,
     };
     let (mesh, node) = found(&data, options, clock, entropy()?).await?;
-    house::found_authority(dir, &base, now)?;
+    house::found_authority(&data, &base, now)?;
     Ok(Founded {
         base: Some(base),
         mesh: mesh.to_string(),

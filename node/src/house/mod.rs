@@ -181,7 +181,7 @@ impl House {
             id: mesh.id(),
             cluster,
             place: settings.place.place(),
-            authority: ArcSwapOption::from(Self::load_authority(&dir)),
+            authority: ArcSwapOption::from(Self::load_authority(&data)),
             zone: Arc::new(ArcSwap::from_pointee(empty)),
             stop: CancellationToken::new(),
             sent: Arc::default(),

@@ -3,14 +3,14 @@
 //! A gateway of the founding cluster holds the authority's key: the founder made it, the next gateways ask one that has
 //! it. Every other node asks a holder for a leaf. Both go over the mesh's own links, where both sides are proven; a
 //! holder issues only names under the mesh's base name and addresses that it knows the asker by.
-use std::{
-    fs, io::Write as _, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use mesh::carry::{HandleError, Handler};
+use mesh::{
+    carry::{HandleError, Handler},
+    identity::{DataDir, DataDirError},
+};
 use routing::model::{NodeId, Role};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -39,37 +39,26 @@ struct Pair {
     key: String,
 }
 
-fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    let staged = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&staged)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(staged, path)
+const KEY: &str = "ca.key";
+const CERTIFICATE: &str = "ca.pem";
+
+fn text(data: &DataDir, name: &str) -> Option<Zeroizing<String>> {
+    let bytes = data.read(name).ok()??;
+    Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned()))
 }
 
-fn load(dir: &Path) -> Option<Authority> {
-    let certificate = fs::read_to_string(dir.join("ca.pem")).ok()?;
-    let key = Zeroizing::new(fs::read_to_string(dir.join("ca.key")).ok()?);
-    Some(Authority::from_pem(certificate, key))
-}
-
-fn store(dir: &Path, authority: &Authority) -> anyhow::Result<()> {
-    write_secret(&dir.join("ca.key"), authority.key_pem())
-        .context("the certificate authority's key cannot be kept")?;
-    fs::write(dir.join("ca.pem"), authority.certificate_pem()).context("ca.pem cannot be kept")
+fn store(data: &DataDir, authority: &Authority) -> Result<(), DataDirError> {
+    data.write(KEY, authority.key_pem().as_bytes())?;
+    data.write(CERTIFICATE, authority.certificate_pem().as_bytes())
 }
 
 /// Makes the authority of a mesh that is being founded.
 ///
 /// # Errors
 /// Where it cannot be made or kept.
-pub fn found(dir: &Path, base: &str, now: routing::model::UnixMillis) -> anyhow::Result<()> {
-    store(dir, &Authority::create(base, now)?)
+pub fn found(data: &DataDir, base: &str, now: routing::model::UnixMillis) -> anyhow::Result<()> {
+    store(data, &Authority::create(base, now)?)?;
+    Ok(())
 }
 
 impl House {
@@ -104,7 +93,13 @@ impl House {
             Some(authority) => authority.issue(&names, &public_key, self.clock.unix())?,
             None => {
                 let body = Bytes::from(serde_json::to_vec(&Ask { names, public_key })?);
-                serde_json::from_slice(&self.ask_gateways(LEAF, body).await?)?
+                let chain: String = serde_json::from_slice(&self.ask_gateways(LEAF, body).await?)?;
+                // The chain ends with the authority, which this node then serves as `/ca.pem` too.
+                let authority = chain
+                    .rfind("-----BEGIN CERTIFICATE")
+                    .map_or("", |at| &chain[at..]);
+                self.data.write(CERTIFICATE, authority.as_bytes())?;
+                chain
             }
         };
         Ok(key.with_chain(chain))
@@ -122,7 +117,7 @@ impl House {
             return;
         };
         let authority = Authority::from_pem(pair.certificate, Zeroizing::new(pair.key));
-        if let Err(error) = store(&self.dir, &authority) {
+        if let Err(error) = store(&self.data, &authority) {
             tracing::warn!(%error, "the mesh's certificate authority is kept in memory only");
         }
         self.authority.store(Some(Arc::new(authority)));
@@ -195,11 +190,12 @@ impl House {
         if let Some(authority) = self.authority.load().as_ref() {
             return Some(authority.certificate_pem().to_owned());
         }
-        fs::read_to_string(self.dir.join("ca.pem")).ok()
+        text(&self.data, CERTIFICATE).map(|pem| pem.to_string())
     }
 
-    pub(crate) fn load_authority(dir: &Path) -> Option<Arc<Authority>> {
-        load(dir).map(Arc::new)
+    pub(crate) fn load_authority(data: &DataDir) -> Option<Arc<Authority>> {
+        let certificate = text(data, CERTIFICATE)?.to_string();
+        Some(Arc::new(Authority::from_pem(certificate, text(data, KEY)?)))
     }
 
     pub(crate) fn serve_tls(self: &Arc<Self>) {
