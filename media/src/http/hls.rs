@@ -140,9 +140,12 @@ pub(super) async fn playlist(
         let Some(rendition) = view.rendition(name).filter(|_| known(view)) else {
             return Look::Never;
         };
+        let late = watched.late(http.clock.uptime());
         match rendition.reload(position) {
             Reload::Now => Look::Found(Ok(rendition.playlist(ask.skip))),
             Reload::Hold => Look::Hold,
+            // A player that comes from another node is not too far ahead: this one is still fetching.
+            Reload::Refuse(_) if !view.ready(name, late) => Look::Hold,
             Reload::Refuse(why) => Look::Found(Err(why)),
         }
     });
