@@ -116,6 +116,8 @@ class Mesh:
     def graphql(self, node, text):
         connection = http.client.HTTPConnection(node.http, timeout=10)
         try:
+            with net.inside(node.namespace):
+                connection.connect()
             headers = {"authorization": f"Bearer {self.token}"}
             return json.loads(net.ask(connection, "POST", "/graphql", {"query": text}, headers)[1])
         except (OSError, ValueError):

@@ -153,7 +153,6 @@ def deaths(bench):
             lab.stdout.readline()
 
         with bench.mesh(3, [(h["v4"], h["namespace"]) for h in hosts]) as m:
-            # The lab's hosts are not reachable from here: this thread's sockets belong to the first, which never dies.
             for kind, rounds in (("SIGKILL", (10, 3)), ("SIGSTOP", (5, 2)), ("silent cut", (10, 3))):
                 took = [withdrawal(m, m.nodes[1 + i % 2], kind, wire) for i in range(rounds[not bench.full])]
                 yield f"{kind} to DNS withdrawal, {len(took)} times", spread(took), "bar 5 s", max(took) / 5, ""
