@@ -124,7 +124,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
         Command::Init(init) => found(init, &dir, json).await,
         Command::Token(ask) => token(ask, &dir, json).await,
         Command::Join(join) => join_mesh(join, &dir, json).await,
-        Command::Run(options) => run::run(config, &dir, stop_signal(options)?).await,
+        Command::Run(options) => run::run(config, &dir, stop_signal(&options)?).await,
         Command::Status => status(&dir, json).await,
         Command::Tenant(tenant) => tenants(tenant, &dir, json).await,
         Command::Explain(explain) => explained(explain, &dir, json).await,
@@ -132,7 +132,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
             demo::run(
                 &options,
                 json,
-                stop_signal(Run {
+                stop_signal(&Run {
                     stop_with_stdin: false,
                 })?,
             )
@@ -144,7 +144,7 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Cancelled by Ctrl-C, SIGTERM, and where asked the end of standard input.
-fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
+fn stop_signal(options: &Run) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut interrupt, mut terminate) = (
@@ -152,9 +152,10 @@ fn stop_signal(options: Run) -> anyhow::Result<CancellationToken> {
         signal(SignalKind::terminate())?,
     );
     let asked = stop.clone();
+    let stop_with_stdin = options.stop_with_stdin;
     tokio::spawn(async move {
         let input = async {
-            if options.stop_with_stdin {
+            if stop_with_stdin {
                 // Whatever it says, only its end matters; an unreadable input has ended.
                 let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
             } else {

@@ -11,7 +11,7 @@
 //! - [`setup`]: founding and joining. [`run`]: a node from start to stop. [`demo`]: three of them on one machine.
 //! - [`house`]: the crates' questions answered from records and view.
 //! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
-//! - [`meters`]: `/metrics`.
+//! - [`meters`]: the page `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
 //!
 //! # Invariants
