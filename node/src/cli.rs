@@ -18,11 +18,23 @@ pub struct Cli {
     pub command: Command,
 
     /// The configuration file. Without one, every setting has its default.
-    #[arg(long, global = true, env = "SHOAL_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "SHOAL_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub config: Option<PathBuf>,
 
     /// The data directory: keys, records, lock.
-    #[arg(long, global = true, env = "SHOAL_DATA", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SHOAL_DATA",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub data: Option<PathBuf>,
 
     /// Print JSON instead of text.

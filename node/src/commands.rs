@@ -146,16 +146,16 @@ async fn command(cli: Cli) -> anyhow::Result<()> {
 /// Cancelled by Ctrl-C, SIGTERM, and where asked the end of standard input.
 fn stop_signal(options: &Run) -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
-    let with_stdin = options.stop_with_stdin;
     let stop = CancellationToken::new();
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
     let asked = stop.clone();
+    let stop_with_stdin = options.stop_with_stdin;
     tokio::spawn(async move {
         let input = async {
-            if with_stdin {
+            if stop_with_stdin {
                 // Whatever it says, only its end matters; an unreadable input has ended.
                 let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
             } else {

@@ -143,13 +143,16 @@ pub async fn run(config: Config, dir: &Path, stop: CancellationToken) -> anyhow:
 pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     meters::start();
     // The directory first: a second node on it is told so, not that its ports are taken.
-    let data = DataDir::open(dir)?;
-    let Some(cluster) = data.cluster()? else {
-        anyhow::bail!(
+    let homeless = || {
+        anyhow::anyhow!(
             "{} belongs to no mesh yet. Found one with `shoal init`, or join one with `shoal join TOKEN`.",
             dir.display()
-        );
+        )
     };
+    // A mistyped directory is not made.
+    anyhow::ensure!(dir.exists(), homeless());
+    let data = DataDir::open(dir)?;
+    let cluster = data.cluster()?.ok_or_else(homeless)?;
     let sockets = Sockets::open(&config)?;
     let places = house::places(&config.place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());

@@ -218,7 +218,7 @@ async fn connect(
                 Some(LinkEvent::Up {
                     connection, peer, ..
                 }) => return Ok((connection, peer)),
-                Some(LinkEvent::Failed { why, .. }) => return Err(why),
+                Some(LinkEvent::Failed { why, .. }) => return Err(plain(why)),
                 Some(_) => {}
                 None => return Err("stopped".to_owned()),
             }
@@ -229,6 +229,18 @@ async fn connect(
         .map_err(|_| "no answer in 5 s".to_owned())??;
     let stream = links.open(connection).await.map_err(|e| e.to_string())?;
     Ok((peer, stream))
+}
+
+/// The two common failures in plain words; others as the library has them.
+fn plain(why: String) -> String {
+    let lower = why.to_lowercase();
+    if lower.contains("timed out") || lower.contains("timeout") {
+        "no answer".into()
+    } else if lower.contains("refused") {
+        "nothing listens there".into()
+    } else {
+        why
+    }
 }
 
 struct Joiner<'a> {

@@ -202,3 +202,34 @@ impl Driver {
         });
     }
 }
+
+/// The median of the peers' clocks against this node's. Of an even number, the middle one that is nearer to this node: one
+/// wrong clock of two must not outvote the other and this node together.
+pub(super) fn median(mut offsets: Vec<i64>) -> i64 {
+    offsets.sort_unstable();
+    let middle = |at| offsets.get(at).copied().unwrap_or(0);
+    let (low, high) = (
+        middle(offsets.len().saturating_sub(1) / 2),
+        middle(offsets.len() / 2),
+    );
+    if low.unsigned_abs() < high.unsigned_abs() {
+        low
+    } else {
+        high
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn one_wrong_clock_of_three_is_the_wrong_one_to_each() {
+        assert_eq!(median(vec![]), 0);
+        assert_eq!(median(vec![5]), 5);
+        assert_eq!(median(vec![7_200_000, 3]), 3);
+        assert_eq!(median(vec![-7_200_000, -3]), -3);
+        assert_eq!(median(vec![-7_200_001, -7_199_999]), -7_199_999);
+        assert_eq!(median(vec![9, 7_200_000, -4]), 9);
+    }
+}

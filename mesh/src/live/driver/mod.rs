@@ -482,9 +482,7 @@ impl Driver {
         }
         let offset = i64::try_from(i128::from(theirs) - i128::from(sent.midpoint(now)));
         self.offsets.insert(peer, offset.unwrap_or(i64::MAX));
-        let mut all: Vec<_> = self.offsets.values().copied().collect();
-        all.sort_unstable();
-        let median = all.get(all.len() / 2).copied().unwrap_or(0);
+        let median = chores::median(self.offsets.values().copied().collect());
         let off = Duration::from_millis(median.unsigned_abs());
         self.parts.records.set_clock_offset(off);
         let far = off > crate::join::CLOCK;
