@@ -26,6 +26,38 @@ use crate::lab::{Host, Lab, Running, until};
 pub const BASE: &str = "shoal.test";
 /// The tenant's domain.
 pub const DOMAIN: &str = "acme.cdn.shoal.test";
+/// What [`Stage::publish_hard`] has ffmpeg make.
+const HARD: [&str; 29] = [
+    "-re",
+    "-f",
+    "lavfi",
+    "-i",
+    "testsrc2=size=320x180:rate=30",
+    "-f",
+    "lavfi",
+    "-i",
+    "sine=frequency=440:sample_rate=48000",
+    "-c:v",
+    "libx264",
+    "-preset",
+    "ultrafast",
+    "-bf",
+    "2",
+    "-g",
+    "600",
+    "-sc_threshold",
+    "0",
+    "-force_key_frames",
+    "expr:if(isnan(prev_forced_t),1,gte(t,prev_forced_t+0.5+mod(prev_forced_n*1.3,3)))",
+    "-pix_fmt",
+    "yuv420p",
+    "-b:v",
+    "300k",
+    "-c:a",
+    "aac",
+    "-ac",
+    "2",
+];
 /// How long a step of the setting up may take: the machine may be busy with other things.
 const SETUP: Duration = Duration::from_secs(30);
 
@@ -252,24 +284,25 @@ impl Stage {
     /// # Errors
     /// Where it does not start.
     pub fn publish(&self, stream: &Stream) -> anyhow::Result<Running> {
-        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/demo.flv");
-        let clip = clip.to_string_lossy();
-        let input = ["-stream_loop", "-1", "-re", "-i", &clip, "-c", "copy"];
-        self.publish_with(stream, &input)
+        let clip = clip();
+        publish(&self.streamer, stream, &looped(&clip))
     }
 
-    /// ffmpeg with another input and coding.
+    /// The same with a stream that is hard on packaging: B-frames, and keyframes 0.5 to 3.5 s apart.
     ///
     /// # Errors
     /// Where it does not start.
-    pub fn publish_with(&self, stream: &Stream, media: &[&str]) -> anyhow::Result<Running> {
-        let mut command = self.streamer.command("ffmpeg");
-        command
-            .args(["-hide_banner", "-nostdin", "-loglevel", "warning"])
-            .args(media)
-            .args(["-f", "flv"])
-            .arg(format!("rtmp://edge-ingest.{DOMAIN}/live/{}", stream.key));
-        self.streamer.spawn(&mut command)
+    pub fn publish_hard(&self, stream: &Stream) -> anyhow::Result<Running> {
+        publish(&self.streamer, stream, &HARD)
+    }
+
+    /// [`Stage::publish`] from the viewer's machine: somebody in America who also streams.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn publish_from_viewer(&self, stream: &Stream) -> anyhow::Result<Running> {
+        let clip = clip();
+        publish(&self.viewer, stream, &looped(&clip))
     }
 
     /// Waits until the stream's playlist is there at a node.
@@ -295,4 +328,24 @@ impl Stage {
             .find_map(|s| s["origin"].as_str().map(str::to_owned))?;
         self.nodes.iter().find(|n| n.name() == found)
     }
+}
+
+/// The demo's clip.
+fn clip() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/assets/demo.flv");
+    path.to_string_lossy().into_owned()
+}
+
+const fn looped(clip: &str) -> [&str; 7] {
+    ["-stream_loop", "-1", "-re", "-i", clip, "-c", "copy"]
+}
+
+fn publish(from: &Host, stream: &Stream, media: &[&str]) -> anyhow::Result<Running> {
+    let mut command = from.command("ffmpeg");
+    command
+        .args(["-hide_banner", "-nostdin", "-loglevel", "warning"])
+        .args(media)
+        .args(["-f", "flv"])
+        .arg(format!("rtmp://edge-ingest.{DOMAIN}/live/{}", stream.key));
+    from.spawn(&mut command)
 }
