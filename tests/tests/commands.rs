@@ -1,6 +1,6 @@
 //! Every command as a person uses it, with mistakes on purpose: each mistake gives one message that says what to do,
 //! exit code 1, and loses nothing.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 mod program;
 
 use std::{net::UdpSocket, process::Command};
@@ -441,7 +441,7 @@ fn status_explain_and_tenants_answer_people_and_programs() {
 fn keys(value: &Value) -> Vec<String> {
     value
         .as_object()
-        .expect(&value.to_string())
+        .unwrap_or_else(|| panic!("{value}"))
         .keys()
         .cloned()
         .collect()

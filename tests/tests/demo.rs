@@ -1,5 +1,5 @@
 //! `shoal demo` as a stranger runs it, and how it ends: whatever happens, nothing stays behind.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 mod program;
 
 use std::{

@@ -254,7 +254,10 @@ fn exchange(mut stream: impl std::io::Read + std::io::Write, request: &str) -> (
 
 #[track_caller]
 pub(crate) fn text(value: &Value) -> String {
-    value.as_str().expect(&value.to_string()).to_owned()
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value}"))
+        .to_owned()
 }
 
 /// A process that ends with its test.
