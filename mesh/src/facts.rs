@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `s` | [`State`]: place, capacity, load, mode, services |
 //! | `c` | its control addresses |
-//! | `a/BROADCAST` | an [`Advert`] |
+//! | `a/BROADCAST` | an [`Advert`](crate::view::Advert) |
 //! | `p/NODE` | the addresses of that node that it has reached |
 //! | `v/KEY` | what others of the process publish |
 use std::net::SocketAddr;
