@@ -234,8 +234,8 @@ def delivery(bench):
         yield "delivery", lack, "", None, ""
         return
     lack, theirs, ours = peers.missing("nginx"), {}, {}
-    nginx = None if lack else peers.Nginx(bench.directory(), 0)
     with bench.mesh(1) as m:
+        nginx = None if lack else peers.Nginx(bench.directory(), 0)
         node = m.nodes[0]
         key, playback = m.stream(node, "delivery")
         publisher = bench.clip.publish(f"rtmp://{node.rtmp}/live/{key}")
