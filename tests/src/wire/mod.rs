@@ -5,7 +5,7 @@
 //! - [`Link`]: how bad one way (from one port to another) is.
 //! - [`core`]: [`Switch`](core::Switch), without I/O, clock or randomness of its own: frames and the time in, frames
 //!   and the next wake-up out; the same seed and the same input give the same output.
-//! - [`shell`]: [`Wire`](shell::Wire), one thread that owns the devices and drives the core.
+//! - [`shell`]: [`Wire`], one thread that owns the devices and drives the core.
 pub mod core;
 mod link;
 pub mod shell;
