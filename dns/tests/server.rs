@@ -192,12 +192,7 @@ async fn a_new_zone_is_answered_from_at_once_and_an_unready_one_not_at_all() {
         0,
         "closed without an answer"
     );
-    socket.send(question).await.unwrap();
-    // The server's tasks and this one share a thread, and the kernel reports sockets in the order that they became ready: when the
-    // scrap sent now has been closed upon, the packet sent before it has been read.
-    let mut stream = TcpStream::connect(running.addr).await.unwrap();
-    stream.write_all(&[0, 1, 0]).await.unwrap();
-    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    // Silence over UDP cannot be waited for; the one function that both transports answer by is tested for it.
     running.zone.store(Arc::new(Zone::new(facts()).unwrap()));
     let mut last = *question;
     last[0] = 0x11;
