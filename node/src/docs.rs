@@ -33,18 +33,18 @@ static RENDERED: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
         .collect()
 });
 
-fn page(text: &str) -> String {
-    let title = text
-        .lines()
+/// A page's title: its first line, a heading.
+fn heading(text: &str) -> &str {
+    text.lines()
         .next()
         .unwrap_or_default()
-        .trim_start_matches("# ");
+        .trim_start_matches("# ")
+}
+
+fn page(text: &str) -> String {
+    let title = heading(text);
     let links = PAGES.iter().skip(1).map(|(name, text)| {
-        let title = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("# ");
+        let title = heading(text);
         format!("<a href=\"/docs/{name}\">{title}</a>")
     });
     let links: String = links.collect::<Vec<_>>().join(" ");
