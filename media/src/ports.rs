@@ -149,12 +149,18 @@ pub struct Holding {
     pub claim: Claim,
     /// `None` at the origin; else the node that this one gets it from.
     pub replica_of: Option<NodeId>,
+    /// Nothing comes any more: it is no source, but what it has tells the next publisher what to follow.
+    pub over: bool,
 }
 
 /// Ranked sources of a broadcast, and the word that this node is one.
 pub trait Holders: Send + Sync + 'static {
     /// Who can be asked for it, best first, without this node. Empty when nobody advertises it.
     fn sources(&self, broadcast: BroadcastId) -> Vec<Source>;
+    /// Who has anything of it, those included whose origin is gone.
+    fn remains(&self, broadcast: BroadcastId) -> Vec<Source> {
+        self.sources(broadcast)
+    }
     /// Changes whenever an answer of [`Holders::sources`] may have: wait on it for a stream that is about to start.
     fn changes(&self) -> watch::Receiver<u64>;
     /// This node holds it now (or holds it differently).

@@ -76,6 +76,10 @@ pub struct Advert {
     /// Whom it is relayed from; `None` at the origin.
     #[n(4)]
     pub replica_of: Option<NodeId>,
+    /// Nothing comes any more: its origin is gone, and what is held is good for who publishes it next.
+    #[n(5)]
+    #[cbor(default)]
+    pub over: bool,
 }
 
 /// A node, as it is seen from here.
@@ -107,6 +111,8 @@ pub struct Member {
     pub services: Vec<ServiceAddr>,
     /// What it holds, by broadcast.
     pub adverts: Vec<Advert>,
+    /// What it still has of broadcasts whose origin is gone.
+    pub remains: Vec<Advert>,
     /// What else it published.
     pub values: BTreeMap<String, Bytes>,
 }

@@ -96,6 +96,7 @@ fn three_nodes_join_agree_and_notice_a_death() {
         epoch: EpochId::from_u64(3),
         claim: (Hlc(4), a.id()),
         replica_of: None,
+        over: false,
     };
     a.mesh.advertise(advert);
     for node in [&b, &c] {

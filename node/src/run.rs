@@ -243,6 +243,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         claims: Arc::new(ClaimDesk(Arc::clone(&house))),
         holders: Arc::clone(&house) as _,
         broadcasts: Arc::clone(&broadcasts),
+        recall: Arc::clone(&relay) as _,
         clock: Arc::clone(&clock),
         node: house.id,
         limits: media::rtmp::Limits::default(),

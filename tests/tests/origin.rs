@@ -5,16 +5,16 @@ use std::time::Duration;
 use shoal_tests::{
     lab::{timed, until},
     say,
-    stage::{DOMAIN, Stage, Stream},
+    stage::{DOMAIN, Node, Stage, Stream},
     watch::Viewer,
 };
 
 const S: Duration = Duration::from_secs(1);
 
 /// The epochs that a playlist names, oldest first, and how many discontinuities it has.
-fn epochs(stage: &Stage, stream: &Stream) -> Option<(Vec<String>, usize)> {
+fn epochs(at: &Node, stream: &Stream) -> Option<(Vec<String>, usize)> {
     let path = format!("/play/{}/cmaf/v0.m3u8", stream.playback);
-    let (status, body) = stage.b().get(&path).ok()?;
+    let (status, body) = at.get(&path).ok()?;
     if status != 200 {
         return None;
     }
@@ -30,27 +30,44 @@ fn epochs(stage: &Stage, stream: &Stream) -> Option<(Vec<String>, usize)> {
     Some((epochs, breaks.count()))
 }
 
-#[test]
-fn the_page_goes_on_with_the_new_epoch_when_the_origin_is_killed() {
-    let Some(stage) = Stage::or_skip(31) else {
+/// Where the viewer is, beside the node that the encoder comes back at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    /// At that node, which so has what came before.
+    There,
+    /// At the third: the new origin has nothing, and asks.
+    Elsewhere,
+}
+
+fn the_origin_is_killed(seed: u64, player: &str, watched: Watched, stands: Duration) {
+    let Some(stage) = Stage::or_skip(seed) else {
         return;
     };
-    let (a, b) = (stage.a(), stage.b());
-    stage.ask(&[stage.c(), b]).unwrap();
+    let (a, b, c) = (stage.a(), stage.b(), stage.c());
+    stage.ask(&[c, b]).unwrap();
     let stream = stage.create(b, "Reef").unwrap();
     let encoder = stage.publish(&stream).unwrap();
-    stage.playable(b, &stream).unwrap();
-    assert_eq!(stage.origin(b, &stream).unwrap().name(), "a");
-    let url = format!("http://foghorn.{DOMAIN}/play/{}", stream.playback);
-    let viewer = Viewer::open(&stage, &url, "page").unwrap();
+    let (at, host) = match watched {
+        Watched::There => (b, format!("foghorn.{DOMAIN}")),
+        Watched::Elsewhere => (c, c.ip().to_string()),
+    };
+    stage.playable(at, &stream).unwrap();
+    assert_eq!(stage.origin(at, &stream).unwrap().name(), "a");
+    let path = if player == "page" {
+        ""
+    } else {
+        "/cmaf/index.m3u8"
+    };
+    let url = format!("http://{host}/play/{}{path}", stream.playback);
+    let viewer = Viewer::open(&stage, &url, player).unwrap();
     let settled = viewer.plays(60 * S).unwrap();
-    let old = epochs(&stage, &stream).unwrap();
+    let old = epochs(at, &stream).unwrap();
     say(&format!("epochs before: {old:?}"));
 
     let (known, took) = timed(|| {
         a.kill().unwrap();
         until("the relay to know", 5 * S, || {
-            stage.origin(b, &stream).is_none().then_some(())
+            stage.origin(at, &stream).is_none().then_some(())
         })
     });
     known.unwrap();
@@ -63,26 +80,40 @@ fn the_page_goes_on_with_the_new_epoch_when_the_origin_is_killed() {
             if encoder.ended().is_some() {
                 encoder = stage.publish(&stream).unwrap();
             }
-            stage.origin(b, &stream)
+            stage.origin(at, &stream)
         })
     });
     let origin = origin.unwrap();
     say(&format!("{} has the stream after {took:?}", origin.name()));
-    assert_ne!(origin.name(), "a");
+    assert_eq!(origin.name(), "b");
     let new = until("the new epoch in the playlist", 10 * S, || {
-        epochs(&stage, &stream).filter(|now| now.0.last() != old.0.last())
+        epochs(at, &stream).filter(|now| now.0.last() != old.0.last())
     })
     .unwrap();
     say(&format!("epochs after: {new:?}"));
-    assert!(new.1 <= 1, "more than one discontinuity: {new:?}");
+    assert_eq!(new.1, 1, "discontinuities: {new:?}");
 
     let last = viewer.samples().last().unwrap().clone();
     let after = viewer.plays_on(&last, 5.0, 30 * S).unwrap();
     assert_eq!(after.rounds, settled.rounds, "the player began anew");
-    say(&format!(
-        "the picture stood for {:?}; {after:?}",
-        viewer.longest_stand(settled.at)
-    ));
+    let stood = viewer.longest_stand(settled.at);
+    say(&format!("the picture stood for {stood:?}; {after:?}"));
+    assert!(stood < stands, "the picture stood for {stood:?}");
     let all = viewer.samples();
     assert!(all.iter().all(|s| !s.reloaded), "the page was loaded again");
+}
+
+#[test]
+fn the_page_goes_on_with_the_new_epoch_when_the_origin_is_killed() {
+    the_origin_is_killed(31, "page", Watched::There, 15 * S);
+}
+
+#[test]
+fn hls_js_goes_on_with_the_new_epoch_when_the_origin_is_killed() {
+    the_origin_is_killed(32, "hls.js", Watched::There, 20 * S);
+}
+
+#[test]
+fn hls_js_goes_on_where_the_new_origin_had_nothing_of_the_stream() {
+    the_origin_is_killed(33, "hls.js", Watched::Elsewhere, 20 * S);
 }

@@ -47,12 +47,14 @@ async fn live(town: &Town) -> (String, NodeId) {
             addr: "127.0.0.2:443".parse().unwrap(),
             verified: true,
         }],
+        remains: Vec::new(),
         adverts: vec![Advert {
             broadcast,
             tenant: town.tenant,
             epoch: EpochId::from_u64(1),
             claim: (Hlc::at(NOW), house.node),
             replica_of,
+            over: false,
         }],
         values: std::collections::BTreeMap::new(),
     };

@@ -8,8 +8,8 @@ use routing::model::{EpochId, TrackKind};
 
 use super::view::{Container, Hint, Rendition, Report, View, named};
 use crate::{
-    live::{Broadcast, Epoch, EpochLine, GroupSeq, TrackId},
-    pack::{Line, Piece, Segment, gaps_after, ticks, ts_line, walk},
+    live::{Broadcast, Epoch, EpochLine, Follows, GroupSeq, Track, TrackId},
+    pack::{Line, Piece, Segment, Tail, gaps_after, ticks, ts_line, walk},
 };
 
 /// What is kept of an epoch between two views.
@@ -18,7 +18,8 @@ struct Kept {
     pieces: Vec<BTreeMap<GroupSeq, Piece>>,
     lines: Vec<Line>,
     ts: Line,
-    ended: bool,
+    /// Whether it has its end mark, and whether it broke off.
+    over: (bool, bool),
 }
 
 /// Keeps a broadcast's pieces up to date and derives views from them. A pure function of what the broadcast holds: what
@@ -48,8 +49,13 @@ impl Deriver {
         (self.current, self.filled) = (Some(current.id), filled);
         for line in &epochs {
             let id = line.epoch().id;
+            // Where it broke off, all nodes go by what its successor's header says.
+            let broken = epochs
+                .iter()
+                .filter_map(|next| next.epoch().follows.as_ref())
+                .find(|follows| follows.epoch == id && follows.broken);
             changed |= !self.epochs.contains_key(&id);
-            changed |= self.epochs.entry(id).or_default().update(line);
+            changed |= self.epochs.entry(id).or_default().update(line, broken);
         }
         changed.then(|| self.view(&epochs, &current, filled))
     }
@@ -91,11 +97,16 @@ impl Deriver {
 
 impl Kept {
     /// Takes in what came; true where a playlist may have changed.
-    fn update(&mut self, line: &EpochLine) -> bool {
+    fn update(&mut self, line: &EpochLine, broken: Option<&Follows>) -> bool {
         let epoch = line.epoch();
-        let ended = line.ended();
-        let mut changed = ended != self.ended;
-        self.ended = ended;
+        let over = (line.ended(), broken.is_some());
+        let mut changed = over != self.over;
+        self.over = over;
+        let tail = |track: &Track| match broken.map(|b| b.last.get(track.id.index())) {
+            Some(last) => last.map_or(Tail::Runs, |last| Tail::Broken(*last)),
+            None if over.0 => Tail::Ended,
+            None => Tail::Runs,
+        };
         self.pieces.resize_with(epoch.tracks.len(), BTreeMap::new);
         self.lines.resize_with(epoch.tracks.len(), Line::default);
         let mut walked = false;
@@ -121,7 +132,7 @@ impl Kept {
                 }
             }
             if fresh {
-                let mut new = walk(epoch, track, pieces.values(), ended);
+                let mut new = walk(epoch, track, pieces.values(), tail(track));
                 new.adopt(old);
                 *old = new;
                 walked = true;
@@ -140,8 +151,8 @@ impl Kept {
             self.ts = ts_line(
                 epoch,
                 lead,
-                sound.map(|t| (t, &pieces[..])),
-                ended,
+                sound.map(|t| (t, &pieces[..], tail(t))),
+                tail(id),
                 &self.ts,
             );
         }
@@ -175,23 +186,28 @@ fn rendition<'a>(
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let mut open: Option<Segment> = None;
     let mut hint = None;
-    let mut oldest: Option<&Arc<Epoch>> = None;
     for (epoch, id, line) in lines {
         let Some(track) = epoch.track(id) else {
             continue;
         };
-        oldest = oldest.or(Some(epoch));
         let begun = line.segments.first().map(|s| s.number);
         let begun = begun.or(line.open.as_ref().map(|o| o.number));
-        // The epoch before is over once this one has a segment: what it did not close is lost.
+        // The epoch before is over once this one has a segment: what it did not close is lost, and its successor's
+        // header says what and up to where, so that all nodes have the same gaps of the same length.
+        let follows = epoch.follows.as_ref().filter(|_| begun.is_some());
+        while let Some((follows, last)) = follows.zip(segments.last())
+            && follows.epoch == last.epoch.id
+            && follows
+                .void_from(last.track)
+                .is_some_and(|v| last.number >= v)
+        {
+            segments.pop();
+        }
         if let (Some(begun), Some(last)) = (begun, segments.last().cloned()) {
             if begun <= last.number || begun - last.number > 1_000 {
                 segments.clear();
-                oldest = Some(epoch);
             } else {
                 let lost = last.number + 1..begun;
-                // The successor's header says up to where, so that all nodes give the gap the same length.
-                let follows = epoch.follows.as_ref();
                 let end = follows.and_then(|f| f.last.get(last.track.index()));
                 let end = end.map_or(last.end, |l| l.dts);
                 segments.extend(gaps_after(&last, lost, end));
@@ -223,12 +239,10 @@ fn rendition<'a>(
     let open = open.filter(|o| next.is_none_or(|n| n == o.number));
     let (first, long) = Rendition::window(&segments);
     let begins = segments.first().map(|s| &**s).or(open.as_ref());
-    let whole = oldest.is_some_and(|e| e.follows.is_none())
-        && begins.is_some_and(|s| {
-            s.epoch
-                .track(s.track)
-                .is_some_and(|t| t.first_segment == s.number)
-        });
+    let whole = begins.is_some_and(|s| {
+        let first = s.epoch.track(s.track).map(|t| t.first_segment);
+        s.epoch.follows.is_none() && first == Some(s.number)
+    });
     Some(Rendition {
         name,
         track,

@@ -279,6 +279,8 @@ fn an_epoch_that_follows_continues_the_numbers_behind_one_discontinuity() {
             Last {
                 segment: header.stamp.segment,
                 dts: frames.last().unwrap().dts,
+                start: header.stamp.base_decode_time,
+                group: header.seq,
             }
         })
         .collect();
@@ -289,6 +291,7 @@ fn an_epoch_that_follows_continues_the_numbers_behind_one_discontinuity() {
     let follows = Follows {
         epoch: first.epoch.id,
         last,
+        broken: false,
     };
     for (n, follows) in [(2, Some(follows)), (3, None)] {
         let continues = follows.is_some();
@@ -330,6 +333,91 @@ fn an_epoch_that_follows_continues_the_numbers_behind_one_discontinuity() {
             assert_eq!(maps, expected);
             assert_eq!(text.contains(&first.epoch.id.to_string()), continues);
             assert!(!text.contains("GAP"));
+        }
+    }
+}
+
+#[test]
+fn an_epoch_that_broke_off_ends_in_the_same_gaps_at_every_node() {
+    for seed in 0..8 {
+        let mut random_ = rng(seed);
+        let first = random(&mut random_, 1, 16.0);
+        // Two nodes, which the last frames reached or did not; the third was there all the time, and has more.
+        let nodes: Vec<_> = [10.0, 13.0, f64::MAX]
+            .map(|until| {
+                let broadcast = broadcast();
+                let mut feed = Feed::new(&first, Arc::clone(&broadcast));
+                let arrivals = first.arrivals(&mut rng(0), f64::MIN, &[0.0, 0.0], 0.0);
+                for arrival in arrivals.into_iter().filter(|a| a.at < until) {
+                    feed.take(arrival);
+                }
+                (broadcast, feed)
+            })
+            .into_iter()
+            .collect();
+        let known = Arc::clone(&nodes[1].0);
+        let past = crate::origin::Past::of(&known.current().unwrap());
+        let next: Vec<u64> = past.next_numbers().iter().map(|(_, n)| *n).collect();
+        let mut tracks = first.epoch.tracks.clone();
+        for (track, next) in tracks.iter_mut().zip(&next) {
+            track.first_segment = *next;
+        }
+        let epoch = epoch(2, tracks, Some(past.follows()));
+        let groups = epoch
+            .tracks
+            .iter()
+            .map(|t| cut(&epoch, t, &frames(&mut random_, t, 6.0, 0)))
+            .collect();
+        let second = Made { epoch, groups };
+        let mut lists: Vec<Vec<String>> = Vec::new();
+        for (n, (broadcast, feed)) in nodes.into_iter().enumerate() {
+            broadcast.end(first.epoch.id);
+            drop(feed);
+            if n == 0 {
+                // What another node has whole is fetched.
+                let line = known.current().unwrap();
+                for track in &first.epoch.tracks {
+                    for group in line.groups(track.id) {
+                        let frames = group.with_frames(|f, phase| {
+                            (phase == crate::live::Phase::Finished).then(|| f.to_vec())
+                        });
+                        let Some(frames) = frames else { continue };
+                        if let Ok(mut writer) = broadcast.begin(group.header().clone()) {
+                            frames.into_iter().for_each(|f| writer.push(f).unwrap());
+                            writer.finish();
+                        }
+                    }
+                }
+            }
+            let mut feed = Feed::new(&second, Arc::clone(&broadcast));
+            for arrival in second.arrivals(&mut rng(0), f64::MIN, &[0.0, 0.0], 0.0) {
+                feed.take(arrival);
+            }
+            let view = last_view(&broadcast);
+            let text = |name| {
+                let list = view.rendition(name).unwrap().playlist(false);
+                String::from_utf8(list.to_vec()).unwrap()
+            };
+            for (name, first) in ["v0", "a0"].iter().zip(&next) {
+                let r = view.rendition(name).unwrap();
+                let numbers: Vec<u64> = r.segments.iter().map(|s| s.number).collect();
+                assert!(numbers.windows(2).all(|w| w[0] + 1 == w[1]), "{numbers:?}");
+                for gap in [first - 2, first - 1] {
+                    assert!(r.segment(gap).unwrap().is_gap(), "{name}: {gap}");
+                }
+                assert!(!r.segment(first - 3).unwrap().is_gap());
+                assert!(!r.segment(*first).unwrap().is_gap());
+                assert_eq!(text(name).matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+            }
+            lists.push(["v0", "a0", "ts"].map(text).to_vec());
+        }
+        for (who, list) in [("who had less", &lists[0]), ("who had more", &lists[2])] {
+            for (theirs, known) in list.iter().zip(&lists[1]) {
+                let lines = || theirs.lines().zip(known.lines()).enumerate();
+                let differs = lines().find(|(_, (a, b))| a != b);
+                assert_eq!(differs, None, "seed {seed}: {who}");
+                assert_eq!(theirs.len(), known.len(), "seed {seed}: {who}");
+            }
         }
     }
 }

@@ -166,39 +166,51 @@ impl EpochLine {
             .collect()
     }
 
-    /// The epoch's last numbers as its successor states them, from what is here.
+    /// The epoch's last numbers as its successor states them, from what is here. Without an end mark it broke off.
     #[must_use]
     pub fn follows(&self) -> Follows {
         let lines = self.lines();
+        let broken = !lines.1;
         let last = lines.0.iter().zip(&self.epoch.tracks).map(|(line, track)| {
-            line.groups
-                .values()
-                .rev()
-                .find_map(|g| last_of(g))
+            line.last_numbers()
                 .or(line.last)
+                // Nothing was begun: the last is the one before the first.
                 .unwrap_or(Last {
-                    segment: track.first_segment,
+                    segment: track.first_segment.saturating_sub(1),
                     dts: 0,
+                    start: 0,
+                    group: GroupSeq(0),
                 })
         });
         Follows {
             epoch: self.epoch.id,
             last: last.collect(),
+            broken,
         }
     }
 }
 
-/// Where a group's last frame stands.
-fn last_of(group: &Group) -> Option<Last> {
-    if group.phase() == Phase::Broken {
-        return None;
-    }
-    group
-        .with_frames(|frames, _| frames.last().map(|f| f.dts))
-        .map(|dts| Last {
-            segment: group.header().stamp.segment,
+impl Line {
+    /// Where the last frame here stands.
+    fn last_numbers(&self) -> Option<Last> {
+        let mut held = self.groups.values().rev().filter_map(|group| {
+            let dts = group.with_frames(|frames, _| frames.last().map(|f| f.dts))?;
+            (group.phase() != Phase::Broken).then_some((group.header(), dts))
+        });
+        let (newest, dts) = held.next()?;
+        let segment = newest.stamp.segment;
+        let first = held
+            .map(|(header, _)| header)
+            .take_while(|header| header.stamp.segment == segment)
+            .last()
+            .unwrap_or(newest);
+        Some(Last {
+            segment,
             dts,
+            start: first.stamp.base_decode_time,
+            group: first.seq,
         })
+    }
 }
 
 /// A stream while it is live, on one node: origin or replica alike.
@@ -305,6 +317,15 @@ impl Broadcast {
         }
     }
 
+    /// Takes an epoch's end mark back: its publisher was thought gone, and goes on.
+    pub fn reopen(&self, epoch: EpochId) {
+        if let Some(line) = self.epoch(epoch)
+            && std::mem::take(&mut line.lines().1)
+        {
+            self.changed.send_modify(|v| *v += 1);
+        }
+    }
+
     /// Begins a group; groups may begin in any order, as a relay receives them. A broken one may begin again.
     ///
     /// # Errors
@@ -383,9 +404,7 @@ impl Broadcast {
                     }
                 }
                 if let Some(cut) = cut {
-                    if let Some(last) = line.groups.values().rev().find_map(|g| last_of(g)) {
-                        line.last = Some(last);
-                    }
+                    line.last = line.last_numbers().or(line.last);
                     line.floor = cut.next();
                     line.groups = line.groups.split_off(&line.floor);
                 }

@@ -6,6 +6,8 @@ use routing::model::{
     BroadcastId, Codec, EpochId, Hlc, NodeId, TrackDetail, TrackKind, TrackSummary, UnixMillis,
 };
 
+use super::GroupSeq;
+
 /// A track's place in its epoch's list, from 0.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
@@ -85,9 +87,23 @@ pub struct Follows {
     /// By track of the epoch before.
     #[n(1)]
     pub last: Vec<Last>,
+    /// Whether it broke off: its origin went away without an end mark. Then nobody can say that its last segments are
+    /// whole, and in every playlist a gap stands for each, and for the number after it, which some node may have begun.
+    #[n(2)]
+    #[cbor(default)]
+    pub broken: bool,
 }
 
-/// The last numbers of a track in an epoch that ended.
+impl Follows {
+    /// The first segment number of a track of the epoch before that no playlist lists as media.
+    #[must_use]
+    pub fn void_from(&self, track: TrackId) -> Option<u64> {
+        let last = self.last.get(track.index())?;
+        Some(last.segment.saturating_add(u64::from(!self.broken)))
+    }
+}
+
+/// The last numbers of a track in an epoch that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Last {
     /// Its last segment's number.
@@ -96,6 +112,14 @@ pub struct Last {
     /// Its last frame's decode time, in ticks.
     #[n(1)]
     pub dts: i64,
+    /// Where its last segment starts, in ticks: there the one before it closes, whoever has no frame of the last.
+    #[n(2)]
+    #[cbor(default)]
+    pub start: i64,
+    /// The last segment's first group.
+    #[n(3)]
+    #[cbor(default)]
+    pub group: GroupSeq,
 }
 
 /// An epoch's header: all that packaging takes for constant. Immutable and the same on every node.

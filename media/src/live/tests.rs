@@ -134,7 +134,9 @@ fn the_window_is_bounded_in_time_and_the_last_numbers_survive_it() {
         line.follows().last,
         [Last {
             segment: 9,
-            dts: 9 * 180_000
+            dts: 9 * 180_000,
+            start: 9 * 180_000,
+            group: GroupSeq(9),
         }]
     );
 }

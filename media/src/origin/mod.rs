@@ -41,6 +41,7 @@ mod clock;
 mod core;
 mod cut;
 mod feed;
+mod past;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ use routing::model::{TrackKind, TrackSummary, UnixMillis};
 pub use self::{
     core::Origin,
     feed::{Feed, FeedError},
+    past::{Nobody, Past, Recall},
     writer::Writer,
 };
 use crate::live::{Frame, GroupSeq, Track, TrackConfig, TrackId};

@@ -1,23 +1,22 @@
 //! From what the origin decided to the live model, with the epoch's id and numbers.
 //!
 //! # Numbers
-//! Segments of a track have no gap within what a playlist can show. Where this node has the epoch before, ended, the
-//! new one follows it: each track goes on after its own last segment of the same kind, a kind that was not there
-//! starts after the highest last one, and the discontinuity number is one more. Tracks can therefore differ by one in
-//! their numbers: what goes in step in an epoch is the number less the track's first.
-//! Otherwise nobody can say here where the epoch before ended: segments start at the highest known plus one or at Unix
-//! seconds times 8, whichever is more. The discontinuity number starts at the highest known plus one or at the twelve
-//! low bits of Unix seconds, whichever is more: most likely another one than a player of the epoch before has, and
-//! small, because hls.js keeps arrays by it and stands still for minutes with one of a billion entries.
+//! Segments of a track have no gap within what a playlist can show. Where this node, or one that it asked ([`Past`]),
+//! has the epoch before, the new one follows it: each track goes on after its own last segment of the same kind, a
+//! kind that was not there starts after the highest last one, and the discontinuity number is one more. Tracks can
+//! therefore differ in their numbers: what goes in step in an epoch is the number less the track's first. An epoch
+//! whose origin went away broke off: its last segment is void, and a number is left out after it.
+//! Otherwise nobody can say where the epoch before ended: segments start at Unix seconds times 8, more than any has used,
+//! and the discontinuity number at the twelve low bits of Unix seconds: most likely another one than a player of the
+//! epoch before has, and small, because hls.js keeps arrays by it and stands still for minutes with one of a billion entries.
 use std::sync::Arc;
 
-use routing::model::{BroadcastId, EpochId, NodeId, TrackKind, UnixMillis};
+use routing::model::{BroadcastId, EpochId, NodeId, UnixMillis};
 
-use super::{Beginning, Opening, Output};
+use super::{Beginning, Opening, Output, Past};
 use crate::{
     live::{
-        Broadcast, Broadcasts, Epoch, EpochLine, Follows, GroupHeader, GroupWriter, ModelError,
-        Stamp, Track,
+        Broadcast, Broadcasts, Epoch, Follows, GroupHeader, GroupWriter, ModelError, Stamp, Track,
     },
     ports::{Claim, Holders, Holding},
 };
@@ -35,6 +34,7 @@ pub struct Writer {
     id: BroadcastId,
     node: NodeId,
     claim: Claim,
+    past: Option<Past>,
     open: Option<OpenEpoch>,
     advertised: bool,
 }
@@ -55,6 +55,7 @@ impl Writer {
             id,
             node,
             claim,
+            past: None,
             open: None,
             advertised: false,
         }
@@ -64,6 +65,11 @@ impl Writer {
     #[must_use]
     pub fn epoch(&self) -> Option<&Arc<Epoch>> {
         self.open.as_ref().map(|o| &o.epoch)
+    }
+
+    /// What another node knows of the epoch before the next one. What its numbers cannot be is not believed.
+    pub fn recall(&mut self, now: UnixMillis, past: Past) {
+        self.past = Some(past).filter(|past| past.is_likely(now));
     }
 
     /// Carries out what the origin decided at `now`.
@@ -109,10 +115,14 @@ impl Writer {
 
     fn open(&mut self, now: UnixMillis, opening: Opening) {
         let broadcast = self.broadcasts.get_or_create(self.id);
-        let before = broadcast.current();
-        let numbers = Numbers::after(before.as_deref(), now, &opening.tracks);
+        let held = broadcast.current().map(|line| Past::of(&line));
+        let before = match (held, self.past.take()) {
+            (Some(held), Some(told)) => Some(held.or_later(told)),
+            (held, told) => held.or(told),
+        };
+        let numbers = Numbers::after(before.as_ref(), now, &opening.tracks);
         let mut id = EpochId::open(now, &self.node);
-        if let Some(before) = before.map(|line| line.epoch().id)
+        if let Some(before) = before.map(|past| past.epoch.id)
             && id <= before
         {
             // The same millisecond, or a predecessor whose clock is ahead: one millisecond later than that one.
@@ -135,11 +145,18 @@ impl Writer {
                 .collect(),
         });
         broadcast.open(Arc::clone(&epoch));
+        // Whoever published before is gone, or stands by from now on.
+        for line in broadcast.epochs() {
+            if line.epoch().id != id && !line.ended() {
+                broadcast.end(line.epoch().id);
+            }
+        }
         self.holders.advertise(Holding {
             broadcast: self.id,
             epoch: id,
             claim: self.claim,
             replica_of: None,
+            over: false,
         });
         self.advertised = true;
         self.open = Some(OpenEpoch {
@@ -190,38 +207,25 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn after(before: Option<&EpochLine>, now: UnixMillis, tracks: &[Track]) -> Self {
-        let next = before.map(next_numbers).unwrap_or_default();
-        let highest = next.iter().map(|(_, n)| *n).max().unwrap_or_default();
-        let discontinuity = before.map_or(0, |line| line.epoch().discontinuity + 1);
-        if let Some(line) = before.filter(|line| line.ended()) {
-            let first = tracks.iter().map(|track| {
-                let same = next.iter().find(|(kind, _)| *kind == track.kind);
-                same.map_or(highest, |(_, n)| *n)
-            });
+    fn after(before: Option<&Past>, now: UnixMillis, tracks: &[Track]) -> Self {
+        let Some(before) = before else {
+            let first = now.seconds().saturating_mul(8);
             return Self {
-                first: first.collect(),
-                discontinuity,
-                follows: Some(line.follows()),
+                first: tracks.iter().map(|_| first).collect(),
+                discontinuity: now.seconds() % (1 << 12),
+                follows: None,
             };
-        }
-        let first = highest.max(now.seconds().saturating_mul(8));
+        };
+        let next = before.next_numbers();
+        let highest = next.iter().map(|(_, n)| *n).max().unwrap_or_default();
+        let first = tracks.iter().map(|track| {
+            let same = next.iter().find(|(kind, _)| *kind == track.kind);
+            same.map_or(highest, |(_, n)| *n)
+        });
         Self {
-            first: tracks.iter().map(|_| first).collect(),
-            discontinuity: discontinuity.max(now.seconds() % (1 << 12)),
-            follows: None,
+            first: first.collect(),
+            discontinuity: before.epoch.discontinuity.saturating_add(1),
+            follows: Some(before.follows()),
         }
     }
-}
-
-/// By track of an epoch, the first segment number that it has not used.
-fn next_numbers(line: &EpochLine) -> Vec<(TrackKind, u64)> {
-    let follows = line.follows();
-    let tracks = line.epoch().tracks.iter().zip(&follows.last);
-    tracks
-        .map(|(track, last)| {
-            let used = !line.groups(track.id).is_empty();
-            (track.kind, last.segment + u64::from(used))
-        })
-        .collect()
 }

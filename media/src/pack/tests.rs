@@ -326,12 +326,21 @@ pub(crate) fn whole(made: &Made) -> Arc<Broadcast> {
     broadcast
 }
 
+const fn tail(ended: bool) -> Tail {
+    if ended { Tail::Ended } else { Tail::Runs }
+}
+
 fn line(made: &Made, track: usize, ended: bool) -> Line {
     let broadcast = whole(made);
     let id = TrackId(track as u8);
     let groups = broadcast.current().unwrap().groups(id);
     let pieces: Vec<Piece> = groups.into_iter().map(Piece::new).collect();
-    walk(&made.epoch, &made.epoch.tracks[track], pieces.iter(), ended)
+    walk(
+        &made.epoch,
+        &made.epoch.tracks[track],
+        pieces.iter(),
+        tail(ended),
+    )
 }
 
 #[test]
@@ -388,7 +397,12 @@ fn a_part_closes_with_the_next_frame_of_its_track_or_the_end_mark() {
         let groups = broadcast.current().unwrap().groups(TrackId(0));
         let pieces: Vec<Piece> = groups.into_iter().map(Piece::new).collect();
         let ended = broadcast.current().unwrap().ended();
-        let line = walk(&made.epoch, &made.epoch.tracks[0], pieces.iter(), ended);
+        let line = walk(
+            &made.epoch,
+            &made.epoch.tracks[0],
+            pieces.iter(),
+            tail(ended),
+        );
         line.open.map(|o| o.parts.len())
     };
     let all = made.arrivals(&mut rng(0), f64::MIN, &[0.0, 0.0], 0.0);
@@ -436,7 +450,12 @@ fn a_hole_becomes_gaps_under_the_numbers_of_the_segments_it_touches() {
         .into_iter()
         .map(Piece::new)
         .collect();
-    let with = walk(&made.epoch, &made.epoch.tracks[0], pieces.iter(), true);
+    let with = walk(
+        &made.epoch,
+        &made.epoch.tracks[0],
+        pieces.iter(),
+        Tail::Ended,
+    );
     let without = line(&made, 0, true);
     assert_eq!(with.segments.len(), without.segments.len());
     for (a, b) in with.segments.iter().zip(&without.segments) {
@@ -472,8 +491,8 @@ fn transport_stream_segments_join_without_a_seam() {
             .collect();
         let pieces: Vec<&Piece> = sound.iter().collect();
         let lead = line(&made, 0, true);
-        let other = Some((&made.epoch.tracks[1], &pieces[..]));
-        let line = ts_line(&made.epoch, &lead, other, true, &Line::default());
+        let other = Some((&made.epoch.tracks[1], &pieces[..], Tail::Ended));
+        let line = ts_line(&made.epoch, &lead, other, Tail::Ended, &Line::default());
         assert_eq!(line.segments.len(), lead.segments.len());
         let mut frames = 0;
         for segment in &line.segments {

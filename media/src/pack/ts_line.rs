@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use super::{
     piece::{Piece, Run},
     segment::{Recipe, Segment},
-    walk::{Line, ticks},
+    walk::{Line, Tail, ticks},
 };
 use crate::live::{Epoch, GroupSeq, Track};
 
@@ -27,8 +27,8 @@ enum Sound {
 pub fn ts_line(
     epoch: &Arc<Epoch>,
     lead: &Line,
-    other: Option<(&Track, &[&Piece])>,
-    ended: bool,
+    other: Option<(&Track, &[&Piece], Tail)>,
+    tail: Tail,
     older: &Line,
 ) -> Line {
     let mut line = Line {
@@ -52,18 +52,22 @@ pub fn ts_line(
             segment.parts.iter().flat_map(|p| p.runs.clone()).collect(),
         )];
         let mut gap = segment.is_gap();
-        if let (Some((track, pieces)), false) = (other, gap) {
+        if let (Some((track, pieces, other_tail)), false) = (other, gap) {
             let scale = i64::from(segment.timescale());
             // The first tick of the other track at or after a time of the lead.
             let tick = |t: i64| -(-t * i64::from(track.timescale)).div_euclid(scale);
             let lead_track = epoch.track(segment.track);
             let first = lead_track.is_some_and(|t| t.first_segment == segment.number);
-            let last = ended && lead.open.is_none() && i + 1 == lead.segments.len();
+            let last = tail == Tail::Ended && lead.open.is_none() && i + 1 == lead.segments.len();
             let from = if first { i64::MIN } else { tick(segment.start) };
             let to = if last { i64::MAX } else { tick(segment.end) };
+            if matches!(other_tail, Tail::Broken(last) if to > last.start) {
+                // Its sound is of a segment that is whole nowhere.
+                return line;
+            }
             let patience = ticks(Epoch::SEGMENT_MAX, segment.timescale());
             let late = edge - segment.end >= patience;
-            match sound(pieces, from, to, ended, late) {
+            match sound(pieces, from, to, other_tail, late) {
                 Sound::Here(runs) => lines.push((track.id, runs)),
                 Sound::Hole => gap = true,
                 Sound::Wait => return line,
@@ -88,7 +92,7 @@ pub fn ts_line(
     line
 }
 
-fn sound(pieces: &[&Piece], from: i64, to: i64, ended: bool, late: bool) -> Sound {
+fn sound(pieces: &[&Piece], from: i64, to: i64, tail: Tail, late: bool) -> Sound {
     let begins = |p: &&Piece| p.first_dts() <= from;
     let start = match pieces.iter().rposition(begins) {
         Some(start) => start,
@@ -112,7 +116,12 @@ fn sound(pieces: &[&Piece], from: i64, to: i64, ended: bool, late: bool) -> Soun
         }
         before = Some(piece);
     }
-    if late || (ended && before.is_some_and(|b| b.finished)) {
+    let whole = before.is_some_and(|piece| match tail {
+        Tail::Ended => piece.finished,
+        // Sound of the segment that broke off is not asked for.
+        _ => tail.closes(piece).is_some(),
+    });
+    if late || whole {
         Sound::Here(runs)
     } else {
         Sound::Wait

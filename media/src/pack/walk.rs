@@ -5,7 +5,7 @@ use super::{
     piece::{Mark, Piece, Run},
     segment::{Part, Recipe, Segment},
 };
-use crate::live::{Cut, Epoch, Track};
+use crate::live::{Cut, Epoch, Last, Track};
 
 /// What an epoch's groups of one track give.
 #[derive(Clone, Debug, Default)]
@@ -114,10 +114,31 @@ impl Building {
 /// No origin leaves so many numbers out: what claims to is not listed.
 const MAX_GAP: u64 = 1_000;
 
-/// Packages a track's groups, in order of their place. `ended`: the epoch's end mark is there.
+/// How a track goes on behind the groups that are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// It may.
+    Runs,
+    /// The epoch's end mark is there.
+    Ended,
+    /// The epoch broke off in this segment, which is whole nowhere.
+    Broken(Last),
+}
+
+impl Tail {
+    /// Where the segment before the one that broke off closes, if `piece` is its last group.
+    pub(super) fn closes(&self, piece: &Piece) -> Option<&Last> {
+        match self {
+            Self::Broken(last) if piece.finished && piece.seq().next() == last.group => Some(last),
+            _ => None,
+        }
+    }
+}
+
+/// Packages a track's groups, in order of their place.
 ///
 /// - A part or segment closes with the next frame of the track, or with the end mark; then its last frame lasts as
-///   long as the frame before it.
+///   long as the frame before it. Where the epoch broke off, the last whole segment closes where the next one began.
 /// - Frames before the first that opens a segment are left out: their segment cannot be whole.
 /// - At a hole the line waits, until there are [`Epoch::SEGMENT_MAX`] of frames behind it; then the segments that the
 ///   hole touches are gaps, which share the missing time evenly.
@@ -126,7 +147,7 @@ pub fn walk<'a>(
     epoch: &Arc<Epoch>,
     track: &Track,
     pieces: impl Iterator<Item = &'a Piece> + Clone,
-    ended: bool,
+    tail: Tail,
 ) -> Line {
     let mut line = Line::default();
     let mut building: Option<Building> = None;
@@ -184,11 +205,14 @@ pub fn walk<'a>(
         }
         before = Some(piece);
     }
-    if let (Some(last), true) = (before.filter(|b| b.finished), ended)
+    let end = before.and_then(|piece| match tail {
+        Tail::Ended if piece.finished => Some(piece.last_dts + last_duration(track, piece)),
+        _ => tail.closes(piece).map(|last| last.start),
+    });
+    if let Some(end) = end
         && let Some(b) = building.take()
     {
-        line.segments
-            .push(b.close(last.last_dts + last_duration(track, last)));
+        line.segments.push(b.close(end));
     }
     line.open = building.map(|b| b.segment);
     line

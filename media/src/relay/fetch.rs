@@ -15,6 +15,7 @@ use super::{
     streams::{StreamError, read_frame, read_message, write_message},
     wire::{Fetch, GroupHead, Position, Probe, Reply, Request, Subscribe},
 };
+use crate::origin::Past;
 
 /// A probe that takes longer says nothing of now.
 const PROBE: Duration = Duration::from_millis(500);
@@ -46,15 +47,37 @@ pub(super) async fn probe(
     node: NodeId,
     addresses: &[SocketAddr],
 ) -> Option<Position> {
-    let ask = async {
-        let request = Request::Probe(Probe { broadcast });
-        let (_, _send, mut recv) = open(relay, node, addresses, &request).await?;
-        read_message::<Reply>(&mut recv).await
-    };
-    match timeout(PROBE, ask).await {
-        Ok(Ok(Reply::Position(position))) => Some(position),
+    match ask(relay, node, addresses, &Request::Probe(Probe { broadcast })).await {
+        Some(Reply::Position(position)) => Some(position),
         _ => None,
     }
+}
+
+/// The newest epoch that a node holds of a broadcast; `None` where it has none or does not say in time.
+pub(super) async fn past(
+    relay: &Arc<Relay>,
+    broadcast: BroadcastId,
+    node: NodeId,
+    addresses: &[SocketAddr],
+) -> Option<Past> {
+    match ask(relay, node, addresses, &Request::Past(Probe { broadcast })).await {
+        Some(Reply::Past(past)) => Some(past),
+        _ => None,
+    }
+}
+
+/// A question that is one message, as is its answer.
+async fn ask(
+    relay: &Arc<Relay>,
+    node: NodeId,
+    addresses: &[SocketAddr],
+    request: &Request,
+) -> Option<Reply> {
+    let answer = async {
+        let (_, _send, mut recv) = open(relay, node, addresses, request).await?;
+        read_message::<Reply>(&mut recv).await
+    };
+    timeout(PROBE, answer).await.ok()?.ok()
 }
 
 /// Fetches past groups into the model; what does not come is missing still.
@@ -168,7 +191,7 @@ impl Subscription {
                     }
                     Event::Announce(ask, announce)
                 }
-                Reply::Position(_) => return Err(StreamError::Gone),
+                Reply::Position(_) | Reply::Past(_) => return Err(StreamError::Gone),
             };
             self.tell.send(event).await.map_err(|_| StreamError::Gone)?;
         }

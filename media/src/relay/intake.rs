@@ -270,10 +270,13 @@ impl Intake {
         }
     }
 
-    /// Ends every epoch but this one: another publisher took over, and the others' sources are left.
+    /// Ends every epoch but this one: another publisher took over, and the others' sources are left. This one may have
+    /// been ended so before, as after a partition in which its publisher was out of sight.
     pub(super) fn supersede(&self, current: EpochId) {
         let mut ended = Vec::new();
         let mut state = self.state();
+        state.ending.remove(&current);
+        self.broadcast.reopen(current);
         for line in self.broadcast.epochs() {
             let id = line.epoch().id;
             if id != current && !line.ended() && !state.ending.contains(&id) {

@@ -60,7 +60,10 @@ use std::{
 use futures::future::BoxFuture;
 use quinn::{Connection, Endpoint, VarInt};
 use routing::model::{BroadcastId, Clock, NodeId};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{interval, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
@@ -71,12 +74,20 @@ use self::{
 };
 use crate::{
     live::Broadcasts,
+    origin::{Past, Recall},
     ports::{Gate, Holders, Refusal},
     supply::{Lease, Supply},
 };
 
 /// A connection whose handshake takes longer is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// Nodes that are asked what a new publisher follows.
+const RECALL: usize = 4;
+
+/// A connection by which nothing went for so long, and that no subscription needs, is closed: keeping it costs both
+/// sides three packets a second.
+const DISUSE: Duration = Duration::from_secs(10);
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -308,6 +319,19 @@ impl Relay {
         }
     }
 
+    /// Whether a subscription is between this node and that one.
+    fn uses(&self, peer: NodeId) -> bool {
+        self.replicas().values().any(|replica| {
+            let way = replica.way.borrow();
+            let source = way.path.iter().rev().nth(1);
+            let children = replica.children.lock();
+            source == Some(&peer)
+                || children
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .contains_key(&peer)
+        })
+    }
+
     fn expect_groups(&self, inbox: Inbox) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         self.inboxes().insert(number, inbox);
@@ -372,6 +396,21 @@ impl Supply for Relay {
     }
 }
 
+impl Recall for Relay {
+    fn recall(&self, id: BroadcastId) -> BoxFuture<'_, Option<Past>> {
+        Box::pin(async move {
+            let relay = self.this.upgrade()?;
+            let mut holders = self.holders.remains(id);
+            holders.truncate(RECALL);
+            let asked = holders
+                .iter()
+                .map(|holder| fetch::past(&relay, id, holder.node, &holder.addresses));
+            let answers = futures::future::join_all(asked).await;
+            answers.into_iter().flatten().reduce(Past::or_later)
+        })
+    }
+}
+
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
@@ -407,8 +446,19 @@ async fn accept(relay: Arc<Relay>) {
 
 /// Takes what the other side opens. QUIC's stream limits bound how much of it there is at once.
 async fn serve_connection(relay: Arc<Relay>, peer: NodeId, connection: Connection) {
+    let mut beat = interval(DISUSE);
+    let mut before = None;
     loop {
         tokio::select! {
+            _ = beat.tick() => {
+                let stats = connection.stats();
+                let streams = Some((stats.frame_rx.stream, stats.frame_tx.stream));
+                if streams == before && !relay.uses(peer) {
+                    connection.close(VarInt::from_u32(0), b"not in use");
+                    break;
+                }
+                before = streams;
+            }
             opened = connection.accept_uni() => {
                 let Ok(recv) = opened else { break };
                 relay.tasks.spawn(fetch::group(Arc::clone(&relay), peer, recv));

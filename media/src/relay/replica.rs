@@ -213,6 +213,9 @@ impl Driver {
         if local != self.local {
             self.local = local;
             self.advertised = None;
+            if let Some(line) = current.as_ref().filter(|_| local) {
+                self.replica.intake.supersede(line.epoch().id);
+            }
             self.input(Input::Local(local));
         }
         if let Some(line) = &current {
@@ -307,6 +310,7 @@ impl Driver {
                 node: line.epoch().origin,
             },
             replica_of: Some(source),
+            over: false,
         };
         if self.advertised.as_ref() != Some(&holding) {
             self.relay.holders.advertise(holding.clone());
@@ -372,7 +376,10 @@ impl Driver {
             Output::Orphaned => {
                 tracing::info!(node = %me, broadcast = %self.id, "no source");
                 self.replica.way.send_modify(|way| way.path.clear());
-                self.withdraw();
+                if let Some(holding) = self.advertised.as_mut().filter(|h| !h.over) {
+                    holding.over = true;
+                    self.relay.holders.advertise(holding.clone());
+                }
             }
             Output::Nobody(reason) => {
                 if reason == Reason::NotEntitled {

@@ -25,7 +25,10 @@ use super::{
         Refused, Reply, Request, Resume, Subscribe,
     },
 };
-use crate::live::{Broadcast, EpochLine, Group, GroupSeq, Phase, TrackId};
+use crate::{
+    live::{Broadcast, EpochLine, Group, GroupSeq, Phase, TrackId},
+    origin::Past,
+};
 
 /// A request must be complete within this.
 const REQUEST: Duration = Duration::from_secs(3);
@@ -56,6 +59,7 @@ pub(super) async fn request(
         }
         Request::Fetch(wanted) => fetch(&relay, peer, &mut send, wanted).await,
         Request::Probe(wanted) => probe(&relay, peer, &mut send, wanted.broadcast).await,
+        Request::Past(wanted) => past(&relay, peer, &mut send, wanted.broadcast).await,
     };
     match done {
         Ok(()) => drop(send.finish()),
@@ -78,6 +82,22 @@ async fn probe(
         let held = relay.broadcasts.get(id);
         held.and_then(|broadcast| position(&broadcast, relay.path(id).unwrap_or_default()))
             .map_or(no(Reason::Unknown), Reply::Position)
+    } else {
+        no(Reason::NotEntitled)
+    };
+    write_message(send, &answer).await
+}
+
+async fn past(
+    relay: &Relay,
+    peer: NodeId,
+    send: &mut SendStream,
+    id: BroadcastId,
+) -> Result<(), StreamError> {
+    let answer = if relay.gate.may_relay(peer, id) {
+        let held = relay.broadcasts.get(id);
+        let newest = held.and_then(|broadcast| broadcast.current());
+        newest.map_or(no(Reason::Unknown), |line| Reply::Past(Past::of(&line)))
     } else {
         no(Reason::NotEntitled)
     };

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use routing::model::{BroadcastId, EpochId, NodeId};
 
-use crate::live::{Cut, Epoch, Frame, Group, GroupHeader, GroupSeq, TrackId};
+use crate::{
+    live::{Cut, Epoch, Frame, Group, GroupHeader, GroupSeq, Last, TrackId},
+    origin::Past,
+};
 
 /// The protocol's name in TLS (RFC 7301).
 pub(crate) const ALPN: &[u8] = b"shoal-relay/1";
@@ -46,6 +49,9 @@ pub enum Request {
     /// How far the other side's broadcast is.
     #[n(2)]
     Probe(#[n(0)] Probe),
+    /// What an epoch that opens now would follow.
+    #[n(3)]
+    Past(#[n(0)] Probe),
 }
 
 /// Asks for a broadcast, all tracks.
@@ -122,6 +128,9 @@ pub enum Reply {
     /// Where a probed broadcast stands.
     #[n(5)]
     Position(#[n(0)] Position),
+    /// The newest epoch that is held here.
+    #[n(6)]
+    Past(#[n(0)] Past),
 }
 
 /// A subscription stands.
@@ -313,7 +322,7 @@ impl Message for Request {
         match self {
             Self::Subscribe(s) => s.resume.as_ref().is_none_or(|r| r.next.len() <= MAX_TRACKS),
             Self::Fetch(f) => f.from <= f.to && f.to.0 - f.from.0 <= MAX_FETCH,
-            Self::Probe(_) => true,
+            Self::Probe(_) | Self::Past(_) => true,
         }
     }
 }
@@ -324,21 +333,41 @@ impl Message for Reply {
             Self::Accepted(a) => a.path.len() <= MAX_HOPS,
             Self::Refused(r) => r.instead.len() <= MAX_TRY,
             Self::Epoch(a) => {
-                let tracks = &a.epoch.tracks;
-                let spans_fit = a.spans.len() == tracks.len()
+                a.spans.len() == a.epoch.tracks.len()
                     && a.spans
                         .iter()
-                        .all(|s| s.back <= s.live && countable(s.live));
-                let in_order = tracks.iter().zip(0_u8..).all(|(track, place)| {
-                    track.id == TrackId(place) && track.timescale > 0 && track.frames_per_part > 0
-                });
-                !tracks.is_empty() && tracks.len() <= MAX_TRACKS && spans_fit && in_order
+                        .all(|s| s.back <= s.live && countable(s.live))
+                    && sound(&a.epoch)
             }
             Self::End(e) => e.next.len() <= MAX_TRACKS && e.next.iter().all(|seq| countable(*seq)),
             Self::Path(p) => p.path.len() <= MAX_HOPS,
             Self::Position(p) => p.tracks.len() <= MAX_TRACKS && p.path.len() <= MAX_HOPS,
+            Self::Past(p) => {
+                p.last.len() == p.epoch.tracks.len()
+                    && p.last.iter().all(last_fits)
+                    && sound(&p.epoch)
+            }
         }
     }
+}
+
+/// Whether packaging can work with a header.
+fn sound(epoch: &Epoch) -> bool {
+    let tracks = &epoch.tracks;
+    let in_order = tracks.iter().zip(0_u8..).all(|(track, place)| {
+        track.id == TrackId(place) && track.timescale > 0 && track.frames_per_part > 0
+    });
+    let follows = epoch.follows.as_ref().map(|follows| &follows.last[..]);
+    let follows = follows.unwrap_or_default();
+    let follows_fits = follows.len() <= MAX_TRACKS && follows.iter().all(last_fits);
+    !tracks.is_empty() && tracks.len() <= MAX_TRACKS && in_order && follows_fits
+}
+
+fn last_fits(last: &Last) -> bool {
+    let times = [last.dts, last.start];
+    last.segment < 1 << 60
+        && countable(last.group)
+        && times.iter().all(|time| time.unsigned_abs() < 1 << 60)
 }
 
 impl Message for GroupHead {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     flv::Tag,
     live::{Broadcasts, EpochLine, ModelError},
-    origin::{Feed, FeedError, Writer},
+    origin::{Feed, FeedError, Recall, Writer},
     ports::{Claims, Gate, HeldClaim, Holders, Protocol, Publish, Refusal, Standing},
 };
 
@@ -72,6 +72,8 @@ pub struct ServerOptions {
     pub holders: Arc<dyn Holders>,
     /// Where the frames go.
     pub broadcasts: Arc<Broadcasts>,
+    /// Who knows what a publisher's first epoch follows.
+    pub recall: Arc<dyn Recall>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This node.
@@ -312,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                     n => self.session.receive(&buffer[..n]),
                 },
                 () = sleep(wait) => self.check_time()?,
-                live = standing(self.publication.as_mut()) => self.set_live(live),
+                live = standing(self.publication.as_mut()) => self.set_live(live).await,
                 () = self.stop.cancelled() => {
                     self.session.refuse(
                         "NetStream.Publish.Failed",
@@ -430,11 +432,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             .lock()
             .insert(self.id, (info, self.stop.clone()));
         self.pending = None;
-        self.set_live(live);
+        self.set_live(live).await;
         self.session.accept();
     }
 
-    fn set_live(&mut self, live: bool) {
+    /// Goes live or stands by. What the new epoch follows is asked first; whoever decides may think again meanwhile, and
+    /// is then heard next.
+    async fn set_live(&mut self, live: bool) {
+        if live && let Some(broadcast) = self.publication.as_ref().map(|p| p.publish.broadcast) {
+            let past = self.options().recall.recall(broadcast).await;
+            let now = self.options().clock.unix();
+            if let Some((past, publication)) = past.zip(self.publication.as_mut()) {
+                publication.writer.recall(now, past);
+            }
+        }
         let now = self.options().clock.unix();
         if let Some((info, _)) = self.server.lock().get_mut(&self.id) {
             info.live = live;

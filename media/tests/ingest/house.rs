@@ -177,6 +177,7 @@ impl House {
             claims: Arc::new(Queue::default()),
             holders: Arc::clone(&board) as Arc<dyn Holders>,
             broadcasts: Arc::clone(&broadcasts),
+            recall: Arc::new(media::origin::Nobody),
             clock: RealClock::start(),
             node: NodeId::from_bytes([9; 32]),
             limits,

@@ -134,6 +134,7 @@ fn member(
         capacity: None,
         services: Vec::new(),
         adverts: Vec::new(),
+        remains: Vec::new(),
         values: BTreeMap::new(),
     };
     let mut services = BTreeSet::new();
@@ -176,7 +177,16 @@ fn say(
             let control = facts::decode_addrs(value).into_iter();
             services.extend(control.filter(|s| s.0 == Service::Control));
         }
-        Some(("a", _)) => member.adverts.extend(facts::decode::<Advert>(value)),
+        Some(("a", _)) => {
+            if let Some(advert) = facts::decode::<Advert>(value) {
+                let list = if advert.over {
+                    &mut member.remains
+                } else {
+                    &mut member.adverts
+                };
+                list.push(advert);
+            }
+        }
         Some(("v", name)) => {
             member.values.insert(name.to_owned(), value.clone());
         }

@@ -2,7 +2,7 @@
 use std::net::SocketAddr;
 
 use media::ports::{Holders, Holding, Source};
-use mesh::view::{Advert, Service};
+use mesh::view::{Advert, Member, Service};
 use routing::{
     model::{BroadcastId, Prefix},
     rank::{Asker, Holds, Policy, rank},
@@ -11,14 +11,15 @@ use tokio::sync::watch;
 
 use super::{House, verified};
 
-impl Holders for House {
-    fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
+impl House {
+    /// The living others of which `advert` finds an advertisement, best first.
+    fn advertisers(&self, advert: impl Fn(&Member) -> Option<&Advert>) -> Vec<Source> {
         let view = self.mesh.view().borrow().clone();
         let holding: Vec<_> = view
             .members
             .values()
             .filter(|m| m.id != self.id && m.alive)
-            .filter_map(|m| Some((m, m.adverts.iter().find(|a| a.broadcast == broadcast)?)))
+            .filter_map(|m| Some((m, advert(m)?)))
             .collect();
         let candidates: Vec<_> = holding
             .iter()
@@ -52,6 +53,19 @@ impl Holders for House {
             })
             .collect()
     }
+}
+
+impl Holders for House {
+    fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
+        self.advertisers(|m| m.adverts.iter().find(|a| a.broadcast == broadcast))
+    }
+
+    fn remains(&self, broadcast: BroadcastId) -> Vec<Source> {
+        self.advertisers(|m| {
+            let mut all = m.adverts.iter().chain(&m.remains);
+            all.find(|a| a.broadcast == broadcast)
+        })
+    }
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.view_version.subscribe()
@@ -69,6 +83,7 @@ impl Holders for House {
             epoch: holding.epoch,
             claim: (holding.claim.stamp, holding.claim.node),
             replica_of: holding.replica_of,
+            over: holding.over,
         });
     }
 

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::world::*;
-use crate::{live::Phase, supply::Supply};
+use crate::{live::Phase, origin::Recall, supply::Supply};
 
 #[tokio::test]
 async fn a_source_that_dies_in_mid_group_is_replaced_without_loss() {
@@ -143,6 +143,66 @@ async fn of_two_origins_the_lower_claim_wins_at_a_keyframe() {
     .await;
     assert!(copy.epoch(late.line.epoch().id).unwrap().ended());
     assert_eq!(c.relay.path(BROADCAST), Some(vec![a.id, c.id]));
+}
+
+#[tokio::test]
+async fn a_publisher_who_was_thought_gone_goes_on_in_its_own_epoch() {
+    let world = World::new();
+    let nodes = [1, 2, 3].map(|seed| Node::start(&world, seed));
+    let [a, b, c] = &nodes;
+    let mut early = a.publish(1, 3);
+    early.push_many(GROUP + 5);
+    let wire = Wire::to(a.address()).await;
+    world.detour(c, a, wire.address);
+    let lease = c.relay.lease(BROADCAST).await.unwrap();
+    let copy = lease.broadcast();
+    // A partition: a is out of sight, and its encoder's second is let in at b.
+    let told = world.holding(a).unwrap();
+    world.forget(a);
+    wire.cut();
+    let mut late = b.publish(2, 9);
+    late.push_many(GROUP + 5);
+    until(copy, "the other epoch is current", |x| {
+        x.current().is_some_and(|l| l.epoch().origin == b.id)
+    })
+    .await;
+    assert!(copy.epoch(early.line.epoch().id).unwrap().ended());
+
+    world.detour(c, a, a.address());
+    world.tell(a, told);
+    early.push_many(GROUP);
+    until(copy, "the first epoch goes on", |x| {
+        x.current().is_some_and(|l| l.epoch().origin == a.id) && has_all(x, &early.line)
+    })
+    .await;
+    assert!(copy.epoch(late.line.epoch().id).unwrap().ended());
+}
+
+#[tokio::test]
+async fn what_a_new_publisher_follows_is_asked_of_who_still_has_it() {
+    let world = World::new();
+    let nodes = [1, 2, 3].map(|seed| Node::start(&world, seed));
+    let [a, b, c] = &nodes;
+    assert_eq!(b.relay.recall(BROADCAST).await, None);
+    let mut origin = a.publish(1, 1);
+    origin.push_many(2 * GROUP + 3);
+    let lease = c.relay.lease(BROADCAST).await.unwrap();
+    until(lease.broadcast(), "it is at c", |x| {
+        has_all(x, &origin.line)
+    })
+    .await;
+    a.relay.stop().await;
+    world.forget(a);
+    world
+        .until("c is an orphan", || world.holding(c).is_none())
+        .await;
+    let past = b.relay.recall(BROADCAST).await.unwrap();
+    assert_eq!(past.epoch, *origin.line.epoch());
+    assert!(!past.ended);
+    let segments: Vec<u64> = past.last.iter().map(|last| last.segment).collect();
+    assert_eq!(segments, [2, 2]);
+    world.bar(b);
+    assert_eq!(b.relay.recall(BROADCAST).await, None, "not entitled");
 }
 
 #[tokio::test]

@@ -95,8 +95,15 @@ impl World {
         self.changed.send_modify(|v| *v += 1);
     }
 
+    /// A node says so again.
+    pub(super) fn tell(&self, node: &Node, holding: Holding) {
+        self.held.lock().unwrap().insert(node.id, holding);
+        self.changed.send_modify(|v| *v += 1);
+    }
+
     pub(super) fn holding(&self, node: &Node) -> Option<Holding> {
-        self.held.lock().unwrap().get(&node.id).cloned()
+        let held = self.held.lock().unwrap().get(&node.id).cloned();
+        held.filter(|holding| !holding.over)
     }
 
     /// Waits until the directory is as wanted.
@@ -118,13 +125,14 @@ struct Ports {
     me: NodeId,
 }
 
-impl Holders for Ports {
-    fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
+impl Ports {
+    fn advertisers(&self, broadcast: BroadcastId, over: bool) -> Vec<Source> {
         let held = self.world.held.lock().unwrap();
         let prefers = self.world.prefers.lock().unwrap();
         let mut all: Vec<&NodeId> = held
             .iter()
             .filter(|(node, holding)| **node != self.me && holding.broadcast == broadcast)
+            .filter(|(_, holding)| over || !holding.over)
             .map(|(node, _)| node)
             .collect();
         let first = prefers.get(&self.me).cloned().unwrap_or_default();
@@ -137,6 +145,15 @@ impl Holders for Ports {
             origin: held[node].replica_of.is_none(),
         };
         all.into_iter().map(source).collect()
+    }
+}
+
+impl Holders for Ports {
+    fn sources(&self, broadcast: BroadcastId) -> Vec<Source> {
+        self.advertisers(broadcast, false)
+    }
+    fn remains(&self, broadcast: BroadcastId) -> Vec<Source> {
+        self.advertisers(broadcast, true)
     }
     fn changes(&self) -> watch::Receiver<u64> {
         self.world.changed.subscribe()
@@ -231,6 +248,7 @@ impl Node {
             me: self.id,
         };
         ports.advertise(Holding {
+            over: false,
             broadcast: BROADCAST,
             epoch: epoch.id,
             claim: Claim {
