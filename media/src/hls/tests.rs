@@ -82,7 +82,7 @@ fn run(
 fn any_join_point_and_any_arrival_order_give_the_same_bytes_or_none() {
     let mut compared = 0;
     for seed in 0..4 {
-        let made = random(&mut rng(seed), 1, 34.0);
+        let made = random(&mut rng(seed), 1, 44.0);
         let mut origin = Seen::default();
         run(&made, seed, f64::MIN, [0.0, 0.0], 0.0, &mut origin, None);
         for node in 0..2 {
@@ -145,7 +145,7 @@ fn check(playlist: &str) {
 #[test]
 fn playlists_keep_the_rules_that_are_commonly_missed() {
     for seed in 0..20 {
-        let made = random(&mut rng(seed), 1, 33.0);
+        let made = random(&mut rng(seed), 1, 42.0);
         let broadcast = broadcast();
         let mut feed = Feed::new(&made, Arc::clone(&broadcast));
         let mut deriver = Deriver::default();
@@ -180,7 +180,61 @@ fn playlists_keep_the_rules_that_are_commonly_missed() {
                         .ok()
                 })
                 .sum();
-            assert!((24.0..28.5).contains(&window), "{window}");
+            assert!((32.0..36.5).contains(&window), "{window}");
+        }
+    }
+}
+
+/// A playlist's segments, each with the lines that belong to it.
+fn segments(playlist: &str) -> Vec<Vec<&str>> {
+    let begins = |l: &&str| l.starts_with("#EXT-X-MAP") || l.starts_with("#EXT-X-PROGRAM");
+    let mut all = vec![Vec::new()];
+    for line in playlist.lines().skip_while(|l| !begins(l)) {
+        all.last_mut().unwrap().push(line);
+        if !line.starts_with('#') {
+            all.push(Vec::new());
+        }
+    }
+    all
+}
+
+#[test]
+fn a_delta_update_leaves_out_what_is_older_than_its_boundary_and_nothing_else() {
+    for seed in 0..8 {
+        let made = random(&mut rng(seed), 1, 42.0);
+        let broadcast = broadcast();
+        let mut feed = Feed::new(&made, Arc::clone(&broadcast));
+        for arrival in made.arrivals(&mut rng(seed), f64::MIN, &[0.0, 0.0], 0.0) {
+            feed.take(arrival);
+        }
+        let view = last_view(&broadcast);
+        for name in ["v0", "a0"] {
+            let r = view.rendition(name).unwrap();
+            let [full, delta] =
+                [false, true].map(|skip| String::from_utf8(r.playlist(skip).to_vec()).unwrap());
+            let skip = delta.split("SKIPPED-SEGMENTS=").nth(1).unwrap();
+            let skip: usize = skip.lines().next().unwrap().parse().unwrap();
+            let (full, delta) = (segments(&full), segments(&delta));
+            let whole = |list: &[Vec<&str>]| -> Vec<Vec<String>> {
+                // The map is said again where the one before it was left out.
+                let own = |l: &&&str| !l.starts_with("#EXT-X-MAP");
+                list.iter()
+                    .map(|s| s.iter().filter(own).map(|l| (*l).to_owned()).collect())
+                    .collect()
+            };
+            assert_eq!(whole(&full[skip..]), whole(&delta), "seed {seed} {name}");
+            assert!(delta[0][0].starts_with("#EXT-X-MAP"));
+            let length = |s: &Vec<&str>| {
+                let line = s.iter().find_map(|l| l.strip_prefix("#EXTINF:"));
+                line.map_or(0.0, |l| l.trim_end_matches(',').parse::<f64>().unwrap())
+            };
+            let behind: f64 = full[skip + 1..].iter().map(length).sum();
+            let open = r
+                .open
+                .as_ref()
+                .map_or(0.0, |o| crate::hls::view::duration(o).as_secs_f64());
+            assert!(skip > 0 && behind + length(&full[skip]) + open > 24.0);
+            assert!(behind + open <= 24.0, "more could be left out: {behind}");
         }
     }
 }
@@ -227,7 +281,7 @@ fn a_request_is_held_until_its_edge_and_a_part_past_the_end_is_part_0_of_the_nex
 
 #[test]
 fn a_replica_gives_no_playlist_before_it_has_the_window_or_all_that_can_be_had() {
-    let made = random(&mut rng(8), 1, 40.0);
+    let made = random(&mut rng(8), 1, 48.0);
     let broadcast = broadcast();
     broadcast.set_backfilled(false);
     let mut feed = Feed::new(&made, Arc::clone(&broadcast));
@@ -240,7 +294,7 @@ fn a_replica_gives_no_playlist_before_it_has_the_window_or_all_that_can_be_had()
         };
         let r = view.rendition("v0").unwrap();
         let listed: i64 = r.segments.iter().map(|s| s.end - s.start).sum();
-        assert_eq!(view.ready("v0", false), listed >= 24 * 90_000);
+        assert_eq!(view.ready("v0", false), listed >= 32 * 90_000);
         if !r.segments.is_empty() && !view.ready("v0", false) {
             held += 1;
             assert!(view.ready("v0", true));

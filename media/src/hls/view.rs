@@ -68,8 +68,9 @@ pub struct Report {
 }
 
 impl Rendition {
-    /// What a playlist lists at least, where there is as much: six target durations.
-    pub const WINDOW: Duration = Duration::from_secs(6 * Epoch::SEGMENT_MAX.as_secs());
+    /// What a playlist lists at least, where there is as much: two target durations more than a delta update may not
+    /// skip, so that there is something to skip.
+    pub const WINDOW: Duration = Duration::from_secs(8 * Epoch::SEGMENT_MAX.as_secs());
 
     /// Its playlist at this edge; `skip`: older segments may be left out. Rendered once, shared by all who ask.
     pub fn playlist(&self, skip: bool) -> Bytes {

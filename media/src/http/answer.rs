@@ -1,7 +1,7 @@
 //! The shapes of answers: headers, ranges, errors.
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
 };
 use bytes::Bytes;
 use serde_json::json;
@@ -16,6 +16,8 @@ pub(super) const FOREVER: &str = "public, max-age=31536000, immutable";
 /// What was waited for stays true of its name for six target durations (RFC 8216bis appendix B.1).
 pub(super) const BLOCKED: &str = "public, max-age=24";
 pub(super) const FRESH: &str = "no-cache";
+/// Which node answered, by its label: one name can lead to several.
+pub(super) const NODE: HeaderName = HeaderName::from_static("shoal-node");
 
 /// A body of this type, for browsers of all sites.
 pub(super) fn ok(kind: &'static str, cache: &'static str, body: impl Into<Body>) -> Answer {
@@ -33,7 +35,7 @@ pub(super) fn cors(headers: &mut HeaderMap) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "Accept-Ranges, Age, Content-Length, Content-Range, Date, Location, Retry-After",
+            "Accept-Ranges, Age, Content-Length, Content-Range, Date, Location, Retry-After, Shoal-Node",
         ),
     );
 }

@@ -47,7 +47,10 @@ pub(super) async fn handle(State(http): State<Http>, request: Request) -> Answer
             return answer;
         }
     };
-    let answer = answer(&http, &request).await.unwrap_or_else(|e| e);
+    let mut answer = answer(&http, &request).await.unwrap_or_else(|e| e);
+    if let Ok(label) = header::HeaderValue::from_str(http.node.label().as_str()) {
+        answer.headers_mut().insert(answer::NODE, label);
+    }
     if head { without_body(answer) } else { answer }
 }
 

@@ -42,10 +42,10 @@ pub enum ModelError {
 /// How much of a broadcast is kept in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// At least this much media time by track, while `bytes` allows. The default, 40 s, is six target durations
-    /// (24 s, what a playlist lists) and a few segments for those who are behind.
+    /// At least this much media time by track, while `bytes` allows. The default, 48 s, is eight target durations
+    /// (32 s, what a playlist lists) and a few segments for those who are behind.
     pub window: Duration,
-    /// Never more payload than this, all tracks together. The default is 96 MiB: 40 s at 19 Mbit/s.
+    /// Never more payload than this, all tracks together. The default is 112 MiB: 48 s at 19 Mbit/s.
     pub bytes: usize,
     /// Epochs kept, the current one included.
     pub epochs: usize,
@@ -54,8 +54,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            window: Duration::from_secs(40),
-            bytes: 96 << 20,
+            window: Duration::from_secs(48),
+            bytes: 112 << 20,
             epochs: 4,
         }
     }

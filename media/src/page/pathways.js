@@ -53,6 +53,7 @@ export class Pathways {
     const chunks = [];
     try {
       response = await fetch(this.at(url, way), { signal, headers, cache: "no-store" });
+      this.serves(way, response.headers.get("shoal-node"));
       if (response.ok) {
         // The headers alone are no sign of media, but the bytes are.
         const reader = response.body.getReader();
@@ -81,6 +82,14 @@ export class Pathways {
 
   async text(url) {
     return new TextDecoder().decode((await this.get(url)).bytes);
+  }
+
+  /** A name can lead to another node without a change of ours: by its second address. */
+  serves(way, label) {
+    if (!label || way.serving === label) return;
+    const before = way.serving;
+    way.serving = label;
+    if (before && way === this.current) this.changed("another node answers");
   }
 
   alive(way) {

@@ -16,7 +16,15 @@ function node() {
   const way = engine.ways.current;
   if (way.id !== "base") return way.id;
   const [first] = way.host.split(".");
-  return first.startsWith("n-") ? first : (resolved?.served_by?.name ?? way.host);
+  if (first.startsWith("n-")) return first;
+  const by = resolved?.served_by;
+  return (by && (!way.serving || by.label === way.serving) ? by.name : way.serving) ?? way.host;
+}
+
+/** Whether another node serves than the one that the drawing is from. */
+function moved() {
+  const serving = engine?.ways.current.serving;
+  return Boolean(serving && resolved && resolved.served_by?.label !== serving);
 }
 
 window.shoal = {
@@ -118,7 +126,7 @@ $("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen(
 $("how").ontoggle = () => (show(), resolve());
 for (const event of ["play", "pause", "volumechange", "waiting", "playing", "canplay"]) video.addEventListener(event, show);
 setInterval(show, 500);
-setInterval(() => ($("how").open || !resolved) && resolve(), 4000);
+setInterval(() => ($("how").open || !resolved || moved()) && resolve(), 2000);
 
 video.muted = true;
 if (engine) {

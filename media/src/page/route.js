@@ -1,6 +1,6 @@
 // Draws the way from the publisher to this page, from the JSON of /resolve/ID.
 //
-// Read from it, all of it optional: `served_by: {node, name}`, the node that answered; `route: [{node, name, place,
+// Read from it, all of it optional: `served_by: {node, label, name}`, the node that answered; `route: [{node, name, place,
 // from}]`, every node that holds the stream and from which node it gets the frames, null at the origin.
 
 const NS = "http://www.w3.org/2000/svg";

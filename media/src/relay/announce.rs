@@ -4,9 +4,9 @@ use std::sync::Arc;
 use super::wire::{Resume, Span};
 use crate::live::{Broadcast, EpochLine, Group, GroupSeq, TrackId};
 
-/// What a new replica fetches back: six target durations of 4 s, and one for the segment that the keyframe at which it
+/// What a new replica fetches back: eight target durations of 4 s, what a playlist lists, and one for the segment that the keyframe at which it
 /// starts is in.
-const BACK_MS: i64 = 7 * 4_000;
+const BACK_MS: i64 = 9 * 4_000;
 /// Ended epochs that are announced before the current one; the model keeps fewer.
 const MAX_PREDECESSORS: usize = 16;
 

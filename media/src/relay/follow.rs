@@ -4,7 +4,9 @@
 //! - With no source it asks the candidates in turn: first whom a full node named, then `Holders`' order. Whoever
 //!   refused or was lost waits before it is asked again, 100 ms doubling to 1.6 s.
 //! - After 300 ms without frames it asks others how far they are; at 600 ms it moves to one that is ahead. The old
-//!   subscription goes only when the new one stands.
+//!   subscription goes only when the new one stands. A group under way begins anew at each move, so on ways that are
+//!   all bad moving soon again would make it worse: each move doubles the patience with the next source, up to 4.8 s,
+//!   until ten seconds went by without one.
 //! - A source whose path includes this node is left: that would be a loop.
 //! - Other origins than the one followed are asked for their claims whenever `Holders` has news: the lowest living
 //!   claim wins; an epoch that ended or lost its origin loses to any that runs.
@@ -22,6 +24,10 @@ use crate::ports::Claim;
 const PROBE_AFTER: Duration = Duration::from_millis(300);
 /// Silence after which another that has more takes over.
 const STALL: Duration = Duration::from_millis(600);
+/// The longest such silence, after several moves.
+const STALL_MAX: Duration = Duration::from_millis(4_800);
+/// So long without a move for silence, and sources are good again.
+const STEADY: Duration = Duration::from_secs(10);
 /// A node that does not answer a subscription for this long is passed over: a handshake over 300 ms and some loss.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// Between two rounds of probes. Also how long an answer counts.
@@ -118,6 +124,9 @@ pub(super) struct Follow {
     /// The current epoch's claim and whether it ended.
     epoch: Option<(Claim, bool)>,
     orphan_at: Option<Uptime>,
+    /// The silence that is borne now, and when one last was not.
+    stall: Duration,
+    stalled: Option<Uptime>,
     asks: u64,
     out: VecDeque<Output>,
 }
@@ -134,6 +143,8 @@ impl Follow {
             pending: None,
             epoch: None,
             orphan_at: Some(now + ORPHAN),
+            stall: STALL,
+            stalled: None,
             asks: 0,
             out: VecDeque::new(),
         }
@@ -225,7 +236,7 @@ impl Follow {
         }
         let pending = self.pending.as_ref().map(|p| p.since + ASK_TIMEOUT);
         let stall = self.current.as_ref().map(|c| match c.better {
-            Some(_) if self.pending.is_none() => (c.heard + STALL).min(c.probe_at),
+            Some(_) if self.pending.is_none() => (c.heard + self.stall).min(c.probe_at),
             _ => c.probe_at,
         });
         let retry = (self.current.is_none() && self.pending.is_none())
@@ -378,14 +389,19 @@ impl Follow {
     }
 
     fn check_stall(&mut self, now: Uptime) {
+        if self.stalled.is_some_and(|at| now.since(at) >= STEADY) {
+            (self.stall, self.stalled) = (STALL, None);
+        }
         let Some(current) = &mut self.current else {
             return;
         };
-        if now >= current.heard + STALL
+        if now >= current.heard + self.stall
             && self.pending.is_none()
             && let Some((node, at)) = current.better.take()
             && now.since(at) <= PROBE_EVERY
         {
+            self.stall = (self.stall * 2).min(STALL_MAX);
+            self.stalled = Some(now);
             self.subscribe(now, node);
             return;
         }

@@ -216,7 +216,7 @@ impl House {
                 "description": found.content.description,
                 "isLive": !route.is_empty(), "status": if route.is_empty() { "OFFLINE" } else { "LIVE" },
             },
-            "served_by": { "node": self.id, "name": name(self.id) },
+            "served_by": { "node": self.id, "label": self.id.label(), "name": name(self.id) },
             "route": route,
             "decision": found.decision,
         }))

@@ -58,6 +58,53 @@ fn following() -> (Follow, Ask) {
     (follow, ask)
 }
 
+/// Time passes, and node `n` says that it is ahead whenever it is asked; when somebody is subscribed to, and whom.
+fn moves(follow: &mut Follow, mut now: u64, n: u8) -> (u64, Ask) {
+    loop {
+        follow.tick(at(now));
+        for output in outputs(follow) {
+            match output {
+                Output::Probe(asked) if asked == node(n) => follow.handle(
+                    at(now),
+                    Input::Probed {
+                        node: node(n),
+                        position: position(1, 5, &[1, n]),
+                        ahead: true,
+                    },
+                ),
+                Output::Subscribe(ask, asked) => {
+                    assert_eq!(asked, node(n));
+                    return (now, ask);
+                }
+                _ => {}
+            }
+        }
+        now += 10;
+    }
+}
+
+#[test]
+fn moves_between_sources_that_are_all_bad_become_rare() {
+    let (mut follow, _) = following();
+    let (mut now, mut waits) = (0, Vec::new());
+    for turn in 0..6 {
+        let next = 2 + turn % 2;
+        let (moved, ask) = moves(&mut follow, now, next);
+        waits.push(moved - now);
+        follow.handle(at(moved), Input::Accepted(ask, vec![node(1), node(next)]));
+        // One frame, and silence again.
+        now = moved;
+    }
+    let bars = [600, 1_200, 2_400, 4_800, 4_800, 4_800];
+    let fits = |(wait, bar): (&u64, u64)| (bar..bar + 500).contains(wait);
+    assert!(waits.iter().zip(bars).all(fits), "{waits:?}");
+    // Ten good seconds, and it is as quick as at first.
+    let heard = now + 10_100;
+    follow.handle(at(heard), Input::Heard(at(heard)));
+    let (moved, _) = moves(&mut follow, heard, 2);
+    assert!(moved - heard < 1_100, "{}", moved - heard);
+}
+
 #[test]
 fn silence_is_asked_about_at_300_ms_and_acted_on_at_600() {
     let (mut follow, old) = following();

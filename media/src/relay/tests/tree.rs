@@ -44,7 +44,7 @@ async fn two_hops_have_the_same_bytes_and_all_that_a_playlist_lists() {
     let [a, b, c] = &nodes;
     world.prefer(c, &[b]);
     let mut origin = a.publish(1, 1);
-    origin.push_many(GROUP * 70);
+    origin.push_many(GROUP * 90);
     let at_b = b.relay.lease(BROADCAST).await.unwrap();
     world
         .until("b says so", || world.holding(b).is_some())
@@ -64,8 +64,8 @@ async fn two_hops_have_the_same_bytes_and_all_that_a_playlist_lists() {
         for track in [VIDEO, AUDIO] {
             let groups = held.groups(track);
             assert!(
-                groups.len() >= 48,
-                "24 s are 48 groups, here are {}",
+                groups.len() >= 64,
+                "32 s are 64 groups, here are {}",
                 groups.len()
             );
             let last = line.groups(track).len();
