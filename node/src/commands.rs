@@ -326,9 +326,11 @@ fn describe(status: &Status) -> String {
         "PLAYBACK ID",
         "ORIGIN",
         "REPLICAS",
+        "ROUTE TO HERE",
     ])];
     for stream in &status.streams {
         let replicas: Vec<_> = stream.replicas.iter().map(|r| r.as_str()).collect();
+        let route: Vec<_> = stream.route.iter().map(|r| r.as_str()).collect();
         streams.push(vec![
             stream.name.clone(),
             stream.tenant.clone(),
@@ -338,6 +340,11 @@ fn describe(status: &Status) -> String {
                 .as_ref()
                 .map_or_else(|| "not live".into(), ToString::to_string),
             replicas.join(" "),
+            if route.is_empty() {
+                "-".into()
+            } else {
+                route.join(" > ")
+            },
         ]);
     }
     let mut text = format!(

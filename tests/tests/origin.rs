@@ -64,14 +64,19 @@ fn the_origin_is_killed(seed: u64, player: &str, watched: Watched, stands: Durat
     let old = epochs(at, &stream).unwrap();
     say(&format!("epochs before: {old:?}"));
 
+    assert_eq!(stage.route(at, &stream), ["a", at.name()]);
     let (known, took) = timed(|| {
         a.kill().unwrap();
-        until("the relay to know", 5 * S, || {
-            stage.origin(at, &stream).is_none().then_some(())
+        until("the relay to know", 2 * S, || {
+            stage.route(at, &stream).is_empty().then_some(())
         })
     });
     known.unwrap();
     say(&format!("the relay knows after {took:?}"));
+    until("the view to know", 5 * S, || {
+        stage.origin(at, &stream).is_none().then_some(())
+    })
+    .unwrap();
     // An encoder of today ends with its connection; whoever runs it starts it again.
     encoder.wait(10 * S).unwrap();
     let mut encoder = stage.publish(&stream).unwrap();

@@ -80,6 +80,9 @@ pub struct StreamStatus {
     pub origin: Option<Label>,
     /// Nodes that relay it.
     pub replicas: Vec<Label>,
+    /// The nodes by which its frames reach this one now, the origin first, itself last; empty where none do.
+    #[serde(default)]
+    pub route: Vec<Label>,
 }
 
 /// `shoal token`.
@@ -194,6 +197,18 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
         });
         holding.map(|m| m.name.clone()).collect()
     };
+    let route = |stream| -> Vec<Label> {
+        let path = house.engine.get().and_then(|engine| {
+            let broadcast = routing::model::BroadcastId::of(stream);
+            engine.relay.path(broadcast)
+        });
+        let name = |id: NodeId| {
+            view.members
+                .get(&id)
+                .map_or_else(|| id.label(), |m| m.name.clone())
+        };
+        path.unwrap_or_default().into_iter().map(name).collect()
+    };
     let streams = config
         .tenants()
         .flat_map(|tenant| {
@@ -206,6 +221,7 @@ async fn status(State(house): State<Arc<House>>) -> Json<Status> {
                 playback_id: stream.playback.to_string(),
                 origin: holders(stream.playback, false).into_iter().next(),
                 replicas: holders(stream.playback, true),
+                route: route(stream.id),
             })
         })
         .collect();

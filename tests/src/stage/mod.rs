@@ -318,6 +318,20 @@ impl Stage {
         })
     }
 
+    /// The names of the nodes by which a stream's frames reach `asked` now, the origin first.
+    #[must_use]
+    pub fn route(&self, asked: &Node, stream: &Stream) -> Vec<String> {
+        let status = asked.status().unwrap_or_default();
+        let mut known = status["streams"].as_array().into_iter().flatten();
+        let found = known.find(|s| s["playback_id"] == stream.playback.as_str());
+        let route = found.and_then(|s| s["route"].as_array());
+        route
+            .into_iter()
+            .flatten()
+            .filter_map(|n| Some(n.as_str()?.to_owned()))
+            .collect()
+    }
+
     /// The node that a stream enters at, as `asked` knows it.
     #[must_use]
     pub fn origin(&self, asked: &Node, stream: &Stream) -> Option<&Node> {
