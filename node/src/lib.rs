@@ -10,7 +10,7 @@
 //! - [`cli`], [`commands`], [`terminal`]: what people type and see. [`config`]: the configuration file.
 //! - [`setup`]: founding and joining. [`run`]: a node from start to stop. [`demo`]: three of them on one machine.
 //! - [`house`]: the crates' questions answered from records and view.
-//! - [`listen`], [`http`], [`local`]: sockets. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
+//! - [`listen`], [`http`], [`local`]: sockets. `control`: the mesh's own thread. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
 //! - [`docs`]: the guide at `/docs`, from `node/guide`.
 //! - [`meters`]: the numbers at `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
@@ -31,6 +31,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod control;
 pub mod demo;
 pub mod docs;
 pub mod house;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use media::{live::Broadcasts, relay};
-use mesh::{Mesh, MeshOptions, identity::DataDir, view::NodeState, view::Service};
+use mesh::{MeshOptions, identity::DataDir, view::NodeState, view::Service};
 use routing::model::{BitsPerSecond, Capacity, Clock, Mode};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,10 +18,10 @@ use crate::{
     certs::{Authority, LeafKey},
     clock::SystemClock,
     config::{Config, Listen},
+    control::Control,
     docs,
     house::{
-        self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, Prober, ReadyDesk,
-        ResolveDesk,
+        self, ClaimDesk, Doors, Engine, ForwardDesk, House, LiveDesk, Plot, ReadyDesk, ResolveDesk,
     },
     http, listen,
     load::Reading,
@@ -119,6 +119,7 @@ pub struct Running {
     house: Arc<House>,
     tasks: TaskTracker,
     dns: Option<dns::Server>,
+    control: Control,
 }
 
 /// Runs the node of `dir` until `stop`.
@@ -187,7 +188,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         ],
     );
 
-    let mesh = Mesh::start(MeshOptions {
+    let control = Control::start()?;
+    let options = MeshOptions {
         dir: data.clone(),
         clock: Arc::clone(&clock),
         entropy: setup::entropy()?,
@@ -197,8 +199,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
             .map(|ip| SocketAddr::new(*ip, sockets.control.port()))
             .collect(),
         seeds: Vec::new(),
-    })
-    .await?;
+    };
+    let mesh = control.mesh(options).await?;
 
     let doors = Doors {
         http: http_at.map(|a| a.port()),
@@ -216,7 +218,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         places,
         seed: setup::entropy()?,
     })?;
-    house.mesh.set_prober(Arc::new(Prober(Arc::clone(&house))));
+    house.serve_probes();
     house.serve_tls();
     house.serve_facts();
 
@@ -323,7 +325,12 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     })?;
     tasks.spawn(wait_socket(door));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
-    Ok(Running { house, tasks, dns })
+    Ok(Running {
+        house,
+        tasks,
+        dns,
+        control,
+    })
 }
 
 async fn wait_socket(task: tokio::task::JoinHandle<()>) {
@@ -385,10 +392,7 @@ fn surface(house: &Arc<House>, playback: Router, seed: [u8; 32]) -> Router {
         clock: Arc::clone(&house.clock),
         seed,
     });
-    house.mesh.serve(
-        api::ports::FORWARD_PROTOCOL,
-        Arc::new(ForwardDesk(gateway.clone())),
-    );
+    house.serve(api::ports::FORWARD_PROTOCOL, ForwardDesk(gateway.clone()));
     let own = Router::new()
         .route("/ca.pem", get(ca_pem))
         .route("/.well-known/shoal", get(who))
@@ -465,5 +469,6 @@ impl Running {
             tracing::warn!("some tasks did not stop in time");
         }
         self.house.mesh.clone().stop().await;
+        drop(self.control);
     }
 }

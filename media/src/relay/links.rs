@@ -50,7 +50,7 @@ impl Links {
         connection.close_reason().is_none().then_some(connection)
     }
 
-    /// A connection that the other side made is as good as one's own.
+    /// A connection that the other side made and uses is as good as one's own.
     pub(super) fn adopt(&self, node: NodeId, connection: &Connection) {
         let mut table = self.table();
         let entry = table.entry(node).or_insert_with(|| connection.clone());
@@ -107,7 +107,8 @@ impl Links {
         None
     }
 
-    async fn dial(&self, node: NodeId, address: SocketAddr) -> Option<Connection> {
+    /// A new connection, where `node` answers at `address` with its key.
+    pub(super) async fn dial(&self, node: NodeId, address: SocketAddr) -> Option<Connection> {
         // The name is not looked at: keys are.
         let connecting = self.endpoint.connect(address, "shoal").ok()?;
         let connection = timeout(HANDSHAKE, connecting).await.ok()?.ok()?;

@@ -203,9 +203,15 @@ impl Relay {
         self.links.me
     }
 
-    /// Whether `node` answers at `address` with its key: for whoever attests addresses.
-    pub async fn shows(self: &Arc<Self>, node: NodeId, address: SocketAddr) -> bool {
-        self.connect(node, &[address]).await.is_some()
+    /// Whether `node` answers at `address` with its key: for whoever attests addresses. Always by a connection of its
+    /// own, since one that is there says nothing of this address; and that one ends with the answer, since an idle link
+    /// costs both sides keep-alives.
+    pub async fn shows(&self, node: NodeId, address: SocketAddr) -> bool {
+        let Some(connection) = self.links.dial(node, address).await else {
+            return false;
+        };
+        connection.close(VarInt::from_u32(0), b"seen");
+        true
     }
 
     /// Where it listens.
@@ -437,7 +443,6 @@ async fn accept(relay: Arc<Relay>) {
                     connection.close(VarInt::from_u32(1), b"no node key");
                     return;
                 };
-                relay_for_task.links.adopt(peer, &connection);
                 serve_connection(relay_for_task, peer, connection).await;
             });
         }
@@ -465,6 +470,8 @@ async fn serve_connection(relay: Arc<Relay>, peer: NodeId, connection: Connectio
             }
             opened = connection.accept_bi() => {
                 let Ok((send, recv)) = opened else { break };
+                // Only now: a connection that asks for nothing may be over in a moment.
+                relay.links.adopt(peer, &connection);
                 let connection = connection.clone();
                 relay.tasks.spawn(serve::request(Arc::clone(&relay), peer, connection, send, recv));
             }

@@ -29,9 +29,18 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R, max: usize) -> io
 
 /// Writes a frame; the caller flushes.
 pub(crate) async fn write<W: AsyncWrite + Unpin>(stream: &mut W, body: &[u8]) -> io::Result<()> {
+    let mut wire = Vec::with_capacity(body.len() + 4);
+    append(&mut wire, body)?;
+    stream.write_all(&wire).await
+}
+
+/// Adds a frame to what is to be written. Length and body go out in one write: each write of a few bytes may become a
+/// datagram of its own, with an acknowledgement of its own.
+pub(crate) fn append(wire: &mut Vec<u8>, body: &[u8]) -> io::Result<()> {
     let len = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&len.to_be_bytes()).await?;
-    stream.write_all(body).await
+    wire.extend_from_slice(&len.to_be_bytes());
+    wire.extend_from_slice(body);
+    Ok(())
 }
 
 /// Reads a frame with one CBOR value.

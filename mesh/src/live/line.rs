@@ -19,6 +19,8 @@ use crate::{
 
 /// How long the hello may take.
 pub(crate) const HELLO: Duration = Duration::from_secs(5);
+/// Bytes after which no further frame joins a write: a longer one would keep membership waiting behind records.
+const TOGETHER: usize = 16 << 10;
 /// Frames that one peer may send in a second before its link is read more slowly.
 const FRAMES_PER_SECOND: u32 = 4_000;
 
@@ -200,24 +202,100 @@ fn stamp(body: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// Writes what waits: membership before records. Ends when the node let the link go.
+/// Writes what waits: membership before records. What waits together is written together, since it then shares its
+/// datagrams and their acknowledgements. Ends when the node let the link go.
 async fn write<W: futures::AsyncWrite + Unpin>(
     mut writer: W,
     mut urgent: mpsc::Receiver<Bytes>,
     mut bulk: mpsc::Receiver<Bytes>,
 ) -> std::io::Result<()> {
+    let mut wire = Vec::new();
     loop {
-        let next = tokio::select! {
+        let first = tokio::select! {
             biased;
-            next = urgent.recv() => next,
-            Some(next) = bulk.recv() => Some(next),
+            first = urgent.recv() => first,
+            Some(first) = bulk.recv() => Some(first),
         };
-        let Some(bytes) = next else {
+        let Some(first) = first else {
             return writer.close().await;
         };
-        frame::write(&mut writer, &bytes).await?;
+        wire.clear();
+        frame::append(&mut wire, &first)?;
+        while wire.len() < TOGETHER {
+            let Ok(next) = urgent.try_recv().or_else(|_| bulk.try_recv()) else {
+                break;
+            };
+            frame::append(&mut wire, &next)?;
+        }
+        writer.write_all(&wire).await?;
         if urgent.is_empty() && bulk.is_empty() {
             writer.flush().await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        pin::Pin,
+        sync::{Mutex, PoisonError},
+        task::{Context, Poll},
+    };
+
+    use super::*;
+
+    /// Keeps each write by itself.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl futures::AsyncWrite for Writes {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_together_is_written_together_membership_first() {
+        let (urgent, urgent_rx) = mpsc::channel(8);
+        let (bulk, bulk_rx) = mpsc::channel(8);
+        let long = Bytes::from(vec![b'x'; TOGETHER]);
+        for (queue, frame) in [
+            (&bulk, Bytes::from_static(b"record")),
+            (&bulk, long.clone()),
+            (&bulk, Bytes::from_static(b"later")),
+            (&urgent, Bytes::from_static(b"beat")),
+            (&urgent, Bytes::from_static(b"digest")),
+        ] {
+            queue.try_send(frame).unwrap();
+        }
+        drop((urgent, bulk));
+        let writes = Writes::default();
+        write(writes.clone(), urgent_rx, bulk_rx).await.unwrap();
+        let framed = |frames: &[&[u8]]| {
+            let mut wire = Vec::new();
+            for frame in frames {
+                frame::append(&mut wire, frame).unwrap();
+            }
+            wire
+        };
+        let together = [&b"beat"[..], b"digest", b"record", &long];
+        assert_eq!(
+            *writes.0.lock().unwrap(),
+            [framed(&together)],
+            "one write, and no more after its end"
+        );
     }
 }

@@ -29,8 +29,13 @@ impl Wanted {
     }
 
     pub(crate) fn say(&self, word: impl FnOnce(&mut Words)) {
-        word(&mut self.lock());
+        self.mention(word);
         self.wake.notify_one();
+    }
+
+    /// As [`Wanted::say`], for what need not be heard before the driver wakes anyway, with the next beat.
+    pub(crate) fn mention(&self, word: impl FnOnce(&mut Words)) {
+        word(&mut self.lock());
     }
 
     /// Waits for words.

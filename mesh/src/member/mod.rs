@@ -13,7 +13,7 @@
 //!
 //! One message carries it all: a head with any number of entries. It is a **beat** (no entries, to all links every
 //! [`BEAT`]), a **push** (the entries just made, to all links at once) or a **repair** (what a peer's digest lacked).
-//! Digests go to one random link every [`GOSSIP`], as in scuttlebutt reconciliation (van Renesse et al., "Efficient
+//! Digests go to one random link every [`GOSSIP`], along with the beat where one is due, as in scuttlebutt reconciliation (van Renesse et al., "Efficient
 //! Reconciliation and Flow Control for Anti-Entropy Protocols", 2008).
 //!
 //! # Invariants
@@ -38,8 +38,8 @@ pub use self::{
 
 /// How often a node states that it lives.
 pub const BEAT: Duration = Duration::from_millis(300);
-/// How often a digest goes to one random link.
-pub const GOSSIP: Duration = Duration::from_millis(250);
+/// How often a digest goes to one random link. As often as the beat, so that it shares the beat's wake-up and datagram.
+pub const GOSSIP: Duration = BEAT;
 /// Silence after which a node counts as dead: seven beats. With the last beat up to [`BEAT`] before the death, all
 /// know within 2.2 s of it; at 1 % independent loss a false one takes seven losses in a row on every path.
 pub const DETECT: Duration = Duration::from_millis(2_200);

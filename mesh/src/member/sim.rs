@@ -29,6 +29,8 @@ struct Net {
     queue: BTreeMap<(Uptime, u64), (NodeId, NodeId, Bytes)>,
     unlink: Vec<(Uptime, NodeId, NodeId)>,
     seq: u64,
+    /// Wake-ups of all nodes by their own timers.
+    ticks: u32,
     deaths: Vec<(Uptime, NodeId, NodeId)>,
     forged: Vec<(NodeId, NodeId)>,
 }
@@ -54,6 +56,7 @@ impl Net {
             queue: BTreeMap::new(),
             unlink: Vec::new(),
             seq: 0,
+            ticks: 0,
             deaths: Vec::new(),
             forged: Vec::new(),
         };
@@ -180,6 +183,7 @@ impl Net {
                 if self.cores.get(&id).is_some_and(|c| c.next_wake() <= now) {
                     if let Some(core) = self.cores.get_mut(&id) {
                         core.tick(now);
+                        self.ticks += 1;
                     }
                     self.drain(id);
                 }
@@ -247,6 +251,19 @@ fn a_change_is_everywhere_within_one_delay_and_survives_loss() {
     for at in net.ids.clone() {
         assert_eq!(net.get(at, a, "k").as_deref(), Some("now"));
     }
+}
+
+#[test]
+fn an_idle_node_wakes_once_a_beat_also_after_a_push_between_beats() {
+    let mut net = Net::new(3, 13, 0.0);
+    net.run(Duration::from_millis(5_100));
+    let first = net.ids[0];
+    net.set(first, "k", Some("v"));
+    net.run(Duration::from_secs(1));
+    net.ticks = 0;
+    net.run(Duration::from_secs(60));
+    let most = 3 * (60_000 / 300 + 1);
+    assert!(net.ticks <= most, "{} wake-ups", net.ticks);
 }
 
 #[test]

@@ -172,7 +172,7 @@ impl House {
     }
 
     pub(crate) fn serve_facts(self: &Arc<Self>) {
-        self.mesh.serve(FACTS, Arc::new(LiveDesk(Arc::clone(self))));
+        self.serve(FACTS, LiveDesk(Arc::clone(self)));
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Config`](mesh::config::Config) and the mesh's [`View`].
 mod claims;
 pub mod commands;
+mod desk;
 mod gate;
 mod holders;
 mod live;

@@ -199,9 +199,8 @@ impl House {
     }
 
     pub(crate) fn serve_tls(self: &Arc<Self>) {
-        self.mesh.serve(LEAF, Arc::new(LeafDesk(Arc::clone(self))));
-        self.mesh
-            .serve(AUTHORITY, Arc::new(AuthorityDesk(Arc::clone(self))));
+        self.serve(LEAF, LeafDesk(Arc::clone(self)));
+        self.serve(AUTHORITY, AuthorityDesk(Arc::clone(self)));
     }
 }
 

@@ -29,6 +29,7 @@ impl Driver {
         let now = self.now();
         self.next_chores = now + CHORES;
         self.banned.retain(|_, until| *until > now);
+        self.on_words();
         if self.said.is_some() {
             self.say_state(now);
         }

@@ -30,14 +30,14 @@ use crate::{
     identity::DataDir,
     join::Issuer,
     link::{ConnectionId, LinkEvent, Links},
-    member::{Core, Event, Output},
+    member::{BEAT, Core, Event, Output},
     probe::{Probe, Probes, Target},
     records::Records,
     view::{NodeState, Service, View},
 };
 
-/// How often dials, tries and pings are looked at.
-const CHORES: Duration = Duration::from_millis(200);
+/// How often dials, tries and pings are looked at: with each beat, whose wake-up they share.
+const CHORES: Duration = BEAT;
 /// The shortest time between two statements of load and place.
 const STATE: Duration = Duration::from_secs(1);
 /// How long to wait for a first peer before the view counts as settled without one.
@@ -195,11 +195,13 @@ impl Driver {
                 () = tokio::time::sleep(wake) => {}
             }
             let now = self.now();
-            if now >= self.core.next_wake() {
-                self.core.tick(now);
-            }
-            if now >= self.next_chores {
+            let beat = now >= self.core.next_wake();
+            // Before the beat: what they publish takes its place.
+            if beat || now >= self.next_chores {
                 self.chores().await;
+            }
+            if beat {
+                self.core.tick(now);
             }
             self.settle().await;
         }

@@ -305,12 +305,14 @@ impl Core {
                 node.fresh = node.fresh + stall;
             }
         }
-        if now >= self.next_beat && !self.leaving {
+        let beat = now >= self.next_beat && !self.leaving;
+        if beat {
             self.next_beat = now + BEAT;
             self.sign_head();
             self.push(Vec::new());
         }
-        if now >= self.next_gossip {
+        // Pushes put the beat off, not the digests.
+        if beat || now >= self.next_gossip {
             self.next_gossip = now + GOSSIP;
             if !self.links.is_empty() {
                 let at = self.rng.random_range(0..self.links.len());
