@@ -5,10 +5,12 @@
 //! - [`lab`]: namespaces, programs that run in them, what they print, and cleaning up.
 //! - [`stage`]: three nodes of Shoal in the lab, a tenant, a viewer's machine and a streamer's.
 //! - [`film`]: films that tests publish, and the truth in them.
+//! - [`harvest`]: all that nodes serve of a stream, held against each other.
 //! - [`watch`]: a real browser on the viewer's machine.
 //!
 //! Needs root, `ip` (iproute2) and `/dev/net/tun`.
 pub mod film;
+pub mod harvest;
 pub mod lab;
 pub mod stage;
 pub mod watch;
