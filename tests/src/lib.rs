@@ -4,9 +4,13 @@
 //! - [`wire`]: a switch of our own between namespaces with delay, jitter, loss, reordering, duplication, rate and cuts.
 //! - [`lab`]: namespaces, programs that run in them, what they print, and cleaning up.
 //! - [`stage`]: three nodes of Shoal in the lab, a tenant, a viewer's machine and a streamer's.
+//! - [`film`]: films that tests publish, and the truth in them.
+//! - [`harvest`]: all that nodes serve of a stream, held against each other.
 //! - [`watch`]: a real browser on the viewer's machine.
 //!
 //! Needs root, `ip` (iproute2) and `/dev/net/tun`.
+pub mod film;
+pub mod harvest;
 pub mod lab;
 pub mod stage;
 pub mod watch;

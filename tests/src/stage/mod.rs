@@ -3,9 +3,11 @@
 //! # Shape
 //! - [`Stage`]: nodes `a` (Europe), `b` (America), `c` (Asia), founded and joined by the program's own commands; a host
 //!   `viewer` beside `b` and a host `streamer` beside `a`, which know the nodes by DNS only.
+//! - [`Feed`]: a publication of our own client, for an order of arrival that no encoder can be told to have.
 //! - [`Node`]: one of them: its host, its data directory, and its program, which can be killed and started again.
 //!
 //! The program is the one that `SHOAL_BIN` names, else `shoal` beside the test's own directory in `target`.
+mod feed;
 mod node;
 
 use std::{
@@ -16,11 +18,19 @@ use std::{
 };
 
 use anyhow::Context as _;
+use media::rtmp::Target;
+use routing::model::StreamKey;
 use serde_json::json;
 
-pub use self::node::{Node, fetch};
 use self::node::{prepare, program};
-use crate::lab::{Host, Lab, Running, until};
+pub use self::{
+    feed::Feed,
+    node::{Node, fetch},
+};
+use crate::{
+    film::Film,
+    lab::{Host, Lab, Running, until},
+};
 
 /// The mesh's base name.
 pub const BASE: &str = "shoal.test";
@@ -294,6 +304,37 @@ impl Stage {
     /// Where it does not start.
     pub fn publish_hard(&self, stream: &Stream) -> anyhow::Result<Running> {
         publish(&self.streamer, stream, &HARD)
+    }
+
+    /// The same with a film, at its own pace.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn publish_film(&self, stream: &Stream, film: &Film) -> anyhow::Result<Running> {
+        let path = film.path().to_string_lossy();
+        publish(&self.streamer, stream, &["-re", "-i", &path, "-c", "copy"])
+    }
+
+    /// A publisher of our own sends a film from the streamer's machine, with sound `lead` milliseconds ahead of pictures
+    /// in the order of arrival (behind them, where negative).
+    ///
+    /// # Errors
+    /// Where no name of the tenant leads to a node, or the film cannot be read.
+    pub fn publish_arriving(
+        &self,
+        stream: &Stream,
+        film: &Film,
+        lead: i64,
+    ) -> anyhow::Result<Feed> {
+        let found = self.a().resolve(&self.streamer, "edge-ingest");
+        let address = found.first().context("nobody takes streams")?;
+        let target = Target {
+            host: format!("{address}:1935"),
+            app: "live".into(),
+            key: StreamKey::new(&stream.key),
+        };
+        let streamer = Arc::clone(&self.streamer);
+        Ok(Feed::start(streamer, target, film.arriving(lead)?))
     }
 
     /// [`Stage::publish`] from the viewer's machine: somebody in America who also streams.
