@@ -107,6 +107,8 @@ pub struct Member {
     pub services: Vec<ServiceAddr>,
     /// What it holds, by broadcast.
     pub adverts: Vec<Advert>,
+    /// It holds its cluster's key: it lets nodes in and renews grants.
+    pub issues: bool,
     /// What else it published.
     pub values: BTreeMap<String, Bytes>,
 }

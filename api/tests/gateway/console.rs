@@ -47,6 +47,7 @@ async fn live(town: &Town) -> (String, NodeId) {
             addr: "127.0.0.2:443".parse().unwrap(),
             verified: true,
         }],
+        issues: false,
         adverts: vec![Advert {
             broadcast,
             tenant: town.tenant,

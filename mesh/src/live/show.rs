@@ -134,6 +134,7 @@ fn member(
         capacity: None,
         services: Vec::new(),
         adverts: Vec::new(),
+        issues: false,
         values: BTreeMap::new(),
     };
     let mut services = BTreeSet::new();
@@ -176,6 +177,7 @@ fn say(
             let control = facts::decode_addrs(value).into_iter();
             services.extend(control.filter(|s| s.0 == Service::Control));
         }
+        None if key == facts::ISSUES => member.issues = true,
         Some(("a", _)) => member.adverts.extend(facts::decode::<Advert>(value)),
         Some(("v", name)) => {
             member.values.insert(name.to_owned(), value.clone());
