@@ -12,7 +12,8 @@
 //! - A tenant sees and changes only its own things; a thing of another is answered like one that does not exist.
 //! - What is answered as done was written as a signed record, and says how safe it is: `REPLICATED` or `LOCAL`.
 //! - A field that would have no effect is refused by name.
-//! - A node without a tenant's records forwards; the node that answers checks the token itself.
+//! - A node without a tenant's records forwards; the node that answers checks the token itself. Where to watch and where
+//!   to publish is asked without a token: [`ports::Resolver`] finds out at nodes that have the records.
 //! - Every body, document, page, queue and connection count has a limit. Viewers' addresses are neither kept nor shown.
 //!
 //! # Example

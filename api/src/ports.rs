@@ -147,6 +147,8 @@ pub struct ViewerEndpoint {
 pub struct ContentFacts {
     /// The playback id as asked.
     pub content_id: String,
+    /// The broadcast that it leads to.
+    pub broadcast: Option<BroadcastId>,
     /// The stream's name.
     pub title: Option<String>,
     /// Its description.

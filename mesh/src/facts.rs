@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `s` | [`State`]: place, capacity, load, mode, services |
 //! | `c` | its control addresses |
+//! | `i` | there while it holds its cluster's key |
 //! | `a/BROADCAST` | an [`Advert`](crate::view::Advert) |
 //! | `p/NODE` | the addresses of that node that it has reached |
 //! | `v/KEY` | what others of the process publish |
@@ -20,6 +21,7 @@ const MAX_ADDRS: usize = 32;
 
 pub(crate) const STATE: &str = "s";
 pub(crate) const CONTROL: &str = "c";
+pub(crate) const ISSUES: &str = "i";
 
 pub(crate) fn advert_key(broadcast: BroadcastId) -> String {
     format!("a/{broadcast}")

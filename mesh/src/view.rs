@@ -113,6 +113,8 @@ pub struct Member {
     pub adverts: Vec<Advert>,
     /// What it still has of broadcasts whose origin is gone.
     pub remains: Vec<Advert>,
+    /// It holds its cluster's key: it lets nodes in and renews grants.
+    pub issues: bool,
     /// What else it published.
     pub values: BTreeMap<String, Bytes>,
 }

@@ -221,6 +221,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     house.serve_probes();
     house.serve_tls();
     house.serve_facts();
+    house.serve_resolving();
 
     let broadcasts = Arc::new(Broadcasts::default());
     let relay = relay::Relay::start(relay::RelayOptions {

@@ -67,20 +67,32 @@ fn joins_that_cannot_be_say_why_and_the_token_stays_good() {
         .refused(&["used by node bravo", "make a new one with `shoal token`"]);
     d.say(&["join", &a.token(), "--name", "delta"]).good();
 
-    let _b = b.start();
+    let second = b.start();
     a.sees(2);
     b.sees(2);
-    // The gateway gone: the token cannot be used, and is not lost.
-    let late = a.token();
-    assert!(gateway.stop().success());
-    let e = machine("e", "127.90.1.5");
-    e.say(&["join", &late]).refused_at_last(&[
+    until("bravo has compared its records", 20 * S, || {
+        let status = b.say(&["status", "--json"]).json();
+        (status["settled"] == true).then_some(())
+    })
+    .unwrap();
+    // The gateway that made the tokens is killed: the other one redeems them, once each.
+    let (early, late) = (a.token(), a.token());
+    drop(gateway);
+    let (e, f) = (machine("e", "127.90.1.5"), machine("f", "127.90.1.6"));
+    e.say(&["join", &early, "--name", "echo"]).good();
+    f.say(&["join", &early])
+        .refused_at_last(&["used by node echo"]);
+    // Both gone: the token cannot be used, and is not lost.
+    drop(second);
+    f.say(&["join", &late]).refused_at_last(&[
         "127.90.1.1:17380: no answer",
+        "127.90.1.2:17380: no answer",
         "check that the gateway runs",
         "still good",
     ]);
-    let _gateway = a.start();
-    e.say(&["join", &late, "--name", "echo"]).good();
+    let (_a, _b) = (a.start(), b.start());
+    a.sees(2);
+    f.say(&["join", &late, "--name", "foxtrot"]).good();
 }
 
 #[test]

@@ -116,3 +116,64 @@ fn the_others_enrol_and_serve_without_the_founding_machine() {
         goes_on(node, &stream).unwrap();
     }
 }
+
+#[test]
+fn a_token_of_the_lost_founder_lets_one_machine_in_at_the_others() {
+    let Some(mut stage) = Stage::or_skip(73) else {
+        return;
+    };
+    let (d, e) = (
+        stage.machine("d", 84).unwrap(),
+        stage.machine("e", 85).unwrap(),
+    );
+    let (a, b, c) = (stage.a(), stage.b(), stage.c());
+    let made = a.shoal_json(&["token"]).unwrap();
+    let token = made["token"].as_str().unwrap();
+    a.kill().unwrap();
+    fs::remove_dir_all(a.data()).unwrap();
+    d.shoal(&["join", token, "--name", "d"]).unwrap();
+    let refused = e.shoal(&["join", token, "--name", "e"]).unwrap_err();
+    assert!(
+        format!("{refused:#}").contains("used by node d"),
+        "{refused:#}"
+    );
+    d.start().unwrap();
+    stage.settled(&[b, c, &d]).unwrap();
+}
+
+#[test]
+fn a_token_that_both_sides_of_a_partition_redeem_is_told_of_afterwards() {
+    let Some(mut stage) = Stage::or_skip(74) else {
+        return;
+    };
+    let (d, e) = (
+        stage.machine("d", 84).unwrap(),
+        stage.machine("e", 85).unwrap(),
+    );
+    let (a, b, c) = (stage.a(), stage.b(), stage.c());
+    let made = a.shoal_json(&["token"]).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let told = |node: &Node| {
+        let status = node.status()?;
+        let warnings = status["warnings"].as_array()?;
+        let pair = "nodes d and e came in by one join token";
+        let mut said = warnings.iter().filter_map(|w| w.as_str());
+        said.any(|w| w.contains(pair) || w.contains("nodes e and d came in by one join token"))
+            .then_some(())
+    };
+
+    stage.lab().wire().partition(&["a", "d"]);
+    until("both sides to see only themselves", 15 * S, || {
+        (sees(a, &["a"]) && sees(b, &["b", "c"]) && sees(c, &["b", "c"])).then_some(())
+    })
+    .unwrap();
+    for node in [&d, &e] {
+        node.shoal(&["join", token, "--name", node.name()]).unwrap();
+    }
+    assert_eq!(told(a), None);
+    stage.lab().wire().heal_all();
+    until("what happened to be told at both", 30 * S, || {
+        told(a).and(told(b))
+    })
+    .unwrap();
+}

@@ -1,6 +1,6 @@
 //! Where to watch and where to publish, from the [`Resolver`](crate::ports::Resolver).
 use async_graphql::{Context, Enum, ID, Json, SimpleObject};
-use routing::model::{BroadcastId, PlaybackId, StreamKey, TrackDetail, TrackKind};
+use routing::model::{PlaybackId, StreamKey, TrackDetail, TrackKind};
 use serde_json::Value;
 
 use super::{
@@ -161,11 +161,9 @@ pub(crate) async fn viewer(
         Err(error) => return Err(fault(error).into()),
     };
     let content = answer.content;
-    let config = deps.records.config();
-    let broadcast = config.stream_by_playback(id).map(|s| BroadcastId::of(s.id));
     let watched = deps.live.watched();
     let viewers_at = |node| {
-        let there = |w: &&ports::Watched| w.node == node && Some(w.broadcast) == broadcast;
+        let there = |w: &&ports::Watched| w.node == node && Some(w.broadcast) == content.broadcast;
         watched.iter().find(there).map_or(0, |w| int(w.viewers))
     };
     let metadata = PlaybackMetadata {

@@ -48,6 +48,7 @@ async fn live(town: &Town) -> (String, NodeId) {
             verified: true,
         }],
         remains: Vec::new(),
+        issues: false,
         adverts: vec![Advert {
             broadcast,
             tenant: town.tenant,

@@ -109,6 +109,7 @@ impl Resolver for Desk {
                 }],
                 content: ContentFacts {
                     content_id: content.to_string(),
+                    broadcast: Some(BroadcastId::of(stream.id)),
                     title: Some(stream.name.clone()),
                     description: stream.description.clone(),
                     live: self.facts.lock().unwrap().clone(),

@@ -234,6 +234,17 @@ impl Config {
         Some((&entry.stream, key))
     }
 
+    /// The same for the first half of a hash, where one key's begins so.
+    #[must_use]
+    pub fn key_by_half(&self, half: [u8; 16]) -> Option<(&Stream, &KeyRecord)> {
+        let mut whole = [0; 32];
+        whole[..16].copy_from_slice(&half);
+        let mut all = self.keys.near(&whole).filter(|h| h.starts_with(&half));
+        let found = *all.next()?;
+        all.next().is_none().then_some(())?;
+        self.key_by_hash(found)
+    }
+
     /// A stream's keys: the primary one first, then by when they were made.
     #[must_use]
     pub fn keys(&self, stream: StreamId) -> &[KeyRecord] {

@@ -53,6 +53,12 @@ impl<K: Spread, V: Clone> Shards<K, V> {
         self.parts.get(Self::index(key))?.get(key)
     }
 
+    /// The keys of the part that `key` is in or would be in.
+    pub(crate) fn near(&self, key: &K) -> impl Iterator<Item = &K> {
+        let part = self.parts.get(Self::index(key));
+        part.into_iter().flat_map(|p| p.keys())
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) {
         if let Some(part) = self.parts.get_mut(Self::index(&key)) {
             Arc::make_mut(part).insert(key, value);

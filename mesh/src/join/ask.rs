@@ -1,5 +1,10 @@
 //! The joiner's side.
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -23,6 +28,8 @@ use crate::{
 
 /// How long one address may take to connect, and each word to come.
 const STEP: Duration = Duration::from_secs(5);
+/// Addresses that are asked at most, those of the token and those that were named meanwhile.
+const MOST: usize = 16;
 
 /// What the new node wants to be.
 #[derive(Clone, Debug)]
@@ -180,30 +187,80 @@ pub async fn join(
         nonce: rng.random(),
     };
     let mut tried = Vec::new();
-    let mut refused = None;
-    for addr in token.addrs.clone() {
-        let stream = match connect(&links, &mut events, addr).await {
+    let (mut refused, mut sent_on) = (None, None);
+    let mut way = Way::new(&token.addrs);
+    while let Some(addr) = way.next() {
+        let (gateway, stream) = match connect(&links, &mut events, addr).await {
             Ok(found) => found,
             Err(why) => {
                 tried.push(format!("{addr}: {why}"));
                 continue;
             }
         };
-        let (gateway, stream) = stream;
         match joiner.talk(stream, gateway, addr).await {
-            Ok(welcome) => {
+            Ok(Answer::Welcome(welcome)) => {
                 let joined = keep(dir, &key, mesh, *welcome, (gateway, addr), clock).await?;
                 return Ok(joined);
             }
-            // Another gateway may answer otherwise.
-            Err(error @ (JoinError::Refused { .. } | JoinError::Protocol { .. })) => {
-                refused = Some(error);
+            Ok(Answer::Elsewhere { addrs, why }) => {
+                way.send_on(addr, &addrs);
+                sent_on = Some(JoinError::Refused { addr, why });
             }
+            // Another gateway may answer otherwise; and where the token's gateway was, somebody else may be now.
+            Err(
+                error @ (JoinError::Refused { .. }
+                | JoinError::Protocol { .. }
+                | JoinError::Stranger { .. }),
+            ) => refused = Some(error),
             Err(error) => return Err(error),
         }
     }
     let tried = tried.join("; ");
-    Err(refused.unwrap_or(JoinError::Unreachable { tried }))
+    let unreachable = JoinError::Unreachable { tried };
+    Err(refused.or(sent_on).unwrap_or(unreachable))
+}
+
+/// The addresses still to be asked.
+struct Way {
+    next: VecDeque<SocketAddr>,
+    /// All that were in it.
+    known: BTreeSet<SocketAddr>,
+    /// Those that sent this node on, and are asked once more.
+    again: BTreeSet<SocketAddr>,
+}
+
+impl Way {
+    fn new(addrs: &[SocketAddr]) -> Self {
+        let known: BTreeSet<_> = addrs.iter().copied().collect();
+        Self {
+            next: addrs.iter().copied().collect(),
+            known,
+            again: BTreeSet::new(),
+        }
+    }
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        self.next.pop_front()
+    }
+
+    /// `by` named others. When those do not let this node in, `by` is asked once more: meanwhile it has noticed if
+    /// they are dead.
+    fn send_on(&mut self, by: SocketAddr, to: &[SocketAddr]) {
+        if self.again.insert(by) {
+            self.next.push_front(by);
+        }
+        for addr in to.iter().rev() {
+            if self.known.len() < MOST && self.known.insert(*addr) {
+                self.next.push_front(*addr);
+            }
+        }
+    }
+}
+
+/// What came of a talk.
+enum Answer {
+    Welcome(Box<Welcome>),
+    Elsewhere { addrs: Vec<SocketAddr>, why: String },
 }
 
 async fn connect(
@@ -258,7 +315,7 @@ impl Joiner<'_> {
         mut stream: Stream,
         gateway: NodeId,
         addr: SocketAddr,
-    ) -> Result<Box<Welcome>, JoinError> {
+    ) -> Result<Answer, JoinError> {
         let broken = |why: String| JoinError::Protocol { addr, why };
         let io = |e: std::io::Error| broken(e.to_string());
         let late = |_| broken("no answer in 5 s".into());
@@ -281,6 +338,10 @@ impl Joiner<'_> {
                 at,
             } => (cluster, node, nonce, at),
             Introduction::Refused(why) => return Err(JoinError::Refused { addr, why }),
+            Introduction::Elsewhere { addrs, why } => {
+                let addrs = addrs.iter().filter_map(|a| a.parse().ok()).collect();
+                return Ok(Answer::Elsewhere { addrs, why });
+            }
         };
         let here = self.clock.unix();
         // Half of the way there and back is the network's.
@@ -327,7 +388,7 @@ impl Joiner<'_> {
         if welcome.node.node != id {
             return Err(broken("it sent another node's grant".into()));
         }
-        Ok(welcome)
+        Ok(Answer::Welcome(welcome))
     }
 
     /// Whether whoever answered is a gateway of the token's mesh and cluster, back to the root.

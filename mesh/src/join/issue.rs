@@ -1,5 +1,5 @@
 //! The gateway's side: redeeming tokens and renewing grants.
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::AsyncWriteExt as _;
 use minicbor::bytes::ByteVec;
@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     JoinPermit, JoinToken, TokenError, TokenOptions,
+    token::MAX_ADDRS,
     wire::{
         Asked, Granted, Greeting, Introduction, Keys, MAX_PIECES, PROOF, Renewal, Renewed, Welcome,
         transcript,
@@ -23,11 +24,13 @@ use crate::{
         hello::First,
     },
     records::{Change, Records, Scope},
-    view::View,
+    view::{Member, Service, View},
 };
 
 /// Joins and renewals that are handled at once. Further ones wait for a place, and give up with their stream.
 const AT_ONCE: usize = 16;
+/// How long a joiner waits for a gateway that has just started, less than it is patient for.
+const SETTLE: Duration = Duration::from_secs(3);
 /// How long one may take.
 const TALK: Duration = Duration::from_secs(15);
 
@@ -80,6 +83,22 @@ impl Issuer {
         JoinToken::new(ids, &key, self.0.entropy.bytes(), options, now)
     }
 
+    /// Where a token of this node's leads: here, and to others that could redeem it, one address of each first.
+    pub(crate) fn addrs(&self, own: &[SocketAddr]) -> Vec<SocketAddr> {
+        let view = self.0.view.borrow().clone();
+        let cluster = view.members.get(&self.0.id).map(|m| m.cluster);
+        let others: Vec<Vec<_>> = view
+            .alive()
+            .filter(|m| m.id != self.0.id && m.issues && Some(m.cluster) == cluster)
+            .map(|m| m.addrs(Service::Control).collect())
+            .collect();
+        let first = others.iter().filter_map(|all| all.first());
+        let rest = others.iter().flat_map(|all| all.iter().skip(1));
+        let own = own.iter().take(MAX_ADDRS / 2);
+        let all = own.chain(first).chain(rest).copied();
+        all.take(MAX_ADDRS).collect()
+    }
+
     /// The cluster's key, where it is held and the one that counts, and this node's grants.
     fn key(&self) -> Option<(ClusterKey, Grants)> {
         let key = self.0.dir.cluster_key().ok()??;
@@ -115,11 +134,17 @@ impl Issuer {
         greeting: Greeting,
     ) -> std::io::Result<Result<(), String>> {
         let permit = greeting.permit;
+        let mut view = self.0.view.clone();
+        // Where it does not come about, the answer says so.
+        drop(tokio::time::timeout(SETTLE, view.wait_for(|v| v.settled)).await);
         let (key, (cluster, node)) = match self.may_redeem(&permit) {
             Ok(found) => found,
-            Err(why) => {
-                let refused = Introduction::Refused(why.clone());
-                frame::write_value(stream, &refused).await?;
+            Err(no) => {
+                let why = match &no {
+                    Introduction::Refused(why) | Introduction::Elsewhere { why, .. } => why.clone(),
+                    Introduction::Here { .. } => String::new(),
+                };
+                frame::write_value(stream, &no).await?;
                 return Ok(Err(why));
             }
         };
@@ -158,19 +183,27 @@ impl Issuer {
         }
     }
 
-    fn may_redeem(&self, permit: &Signed<JoinPermit>) -> Result<(ClusterKey, Grants), String> {
+    /// The key and the grants to redeem a token with; else what to say instead.
+    fn may_redeem(
+        &self,
+        permit: &Signed<JoinPermit>,
+    ) -> Result<(ClusterKey, Grants), Introduction> {
         let config = self.0.records.config();
+        let refused = |why: String| Err(Introduction::Refused(why));
         if permit.mesh != config.mesh_id() {
             let (ours, theirs) = (config.mesh_id().short(), permit.mesh.short());
-            return Err(format!(
+            return refused(format!(
                 "this node is of mesh {ours}, the token of mesh {theirs}: ask a gateway of that mesh"
             ));
         }
-        let (key, grants) = self.key().ok_or(
-            "this node does not hold its cluster's key: ask a gateway of the cluster, or make a token there",
-        )?;
+        let Some((key, grants)) = self.key() else {
+            return refused(
+                "this node does not hold its cluster's key: ask a gateway of the cluster, or make a token there"
+                    .into(),
+            );
+        };
         if permit.cluster != grants.0.cluster || permit.signed_by(&[key.public()]).is_err() {
-            return Err(
+            return refused(
                 "the token was not signed by this node's cluster as it is now: make a new one with `shoal token`"
                     .into(),
             );
@@ -178,25 +211,21 @@ impl Issuer {
         let now = self.0.clock.unix();
         if now > permit.expires {
             let ago = (now.0 - permit.expires.0) / 1_000;
-            return Err(format!(
+            return refused(format!(
                 "the token ended {ago} s ago: make a new one with `shoal token`"
             ));
         }
         let view = self.0.view.borrow().clone();
-        if permit.issuer != self.0.id
-            && let Some(issuer) = view.members.get(&permit.issuer).filter(|m| m.alive)
-        {
-            let addrs: Vec<_> = issuer
-                .addrs(crate::view::Service::Control)
-                .map(|a| a.to_string())
-                .collect();
-            return Err(format!(
-                "the node that made the token is up: join at {} ({})",
-                addrs.join(" or "),
-                issuer.name
-            ));
+        if !view.settled {
+            return refused(
+                "this gateway has just started and does not know yet which tokens were used: try again in a moment"
+                    .into(),
+            );
         }
-        Ok((key, grants))
+        match redeemer(&view, permit, self.0.id) {
+            None => Ok((key, grants)),
+            Some(other) => Err(elsewhere(other, permit)),
+        }
     }
 
     /// Issues the grant, or gives the one that this node had by this token.
@@ -227,6 +256,14 @@ impl Issuer {
         }
         if config.is_revoked(joiner) {
             return Err("this node was revoked: join with a fresh data directory".into());
+        }
+        // The joiner may have taken its time.
+        let view = self.0.view.borrow().clone();
+        if let Some(other) = redeemer(&view, permit, self.0.id) {
+            let name = &other.name;
+            return Err(format!(
+                "gateway {name} redeems this token since a moment ago: join again"
+            ));
         }
         let beyond: Vec<_> = asked
             .roles
@@ -344,11 +381,46 @@ impl Issuer {
         Ok((cluster, next))
     }
 
+    /// Whether this node can let others in and renew their grants.
+    pub(crate) fn issues(&self) -> bool {
+        self.key().is_some()
+    }
+
     /// Whether this node can renew grants of `cluster`.
     pub(crate) fn issues_for(&self, cluster: ClusterId) -> bool {
         self.key()
             .is_some_and(|(_, grants)| grants.0.cluster == cluster)
     }
+}
+
+/// Who redeems a token, when it is not `me`: the node that made it while that lives, else of the cluster's living
+/// gateways with its key the one with the lowest id. So those that see each other send joiners to one of them.
+fn redeemer<'a>(view: &'a View, permit: &JoinPermit, me: NodeId) -> Option<&'a Member> {
+    if permit.issuer == me {
+        return None;
+    }
+    let maker = view.members.get(&permit.issuer).filter(|m| m.alive);
+    let first = || {
+        view.alive()
+            .find(|m| m.cluster == permit.cluster && m.issues && m.id < me)
+    };
+    maker.map(AsRef::as_ref).or_else(first)
+}
+
+fn elsewhere(gateway: &Member, permit: &JoinPermit) -> Introduction {
+    let addrs: Vec<_> = gateway
+        .addrs(Service::Control)
+        .map(|a| a.to_string())
+        .collect();
+    let (at, name) = (addrs.join(" or "), &gateway.name);
+    let why = if gateway.id == permit.issuer {
+        format!("the node that made the token is up: join at {at} ({name})")
+    } else {
+        format!(
+            "another gateway takes the place of the one that made the token: join at {at} ({name})"
+        )
+    };
+    Introduction::Elsewhere { addrs, why }
 }
 
 /// Asks for the next grant on a fresh stream.

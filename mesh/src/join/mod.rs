@@ -2,8 +2,9 @@
 //!
 //! # How a node joins
 //! A gateway that holds its cluster's key makes a [`JoinToken`]: the mesh's root key, a fresh token key's secret half,
-//! a permit for its public half signed by the cluster, and addresses to dial. The permit says what it is good for, so
-//! any gateway of the cluster can redeem it, after a restart too, and nothing secret needs to be kept for it.
+//! a permit for its public half signed by the cluster, and addresses to dial: its own, and those of other gateways of the
+//! cluster with the key. The permit says what it is good for, so any of them can redeem it, after a restart and after
+//! the loss of the one that made it too, and nothing secret needs to be kept for it.
 //!
 //! 1. joiner → gateway: the permit, a nonce, its clock. The token's secret stays home.
 //! 2. gateway → joiner: its grants, a nonce, its clock. The joiner checks them to the root key in its token, against
@@ -13,8 +14,16 @@
 //! 4. gateway → joiner: its grant, the mesh scope, addresses; for a gateway the cluster's key and epoch secret too.
 //!
 //! The grant names the token's key, and is a record: so the token is used, by this node, everywhere and for good. The
-//! same node may ask again and gets the same grant. While the node that made a token lives, others send joiners there,
-//! so that two gateways do not redeem one token at once.
+//! same node may ask again and gets the same grant.
+//!
+//! # Who redeems
+//! Of gateways that see each other one alone redeems a token: the node that made it while it lives, else the living
+//! key holder of the cluster with the lowest id; the others name it to the joiner, who goes there. One that has just
+//! started redeems nothing before it has compared its records with a peer's.
+//!
+//! Gateways that a partition keeps apart know nothing of each other: each side has one that redeems, so a token that is
+//! used on both sides lets in a node on each. Both grants stay good after the partition, since either node was promised
+//! its own; `shoal status` names the pair, and either can be revoked.
 mod ask;
 mod found;
 mod issue;

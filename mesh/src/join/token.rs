@@ -15,7 +15,7 @@ const PREFIX: &str = "shoal-join-";
 /// The longest text that is read at all.
 const MAX_TEXT: usize = 2_048;
 /// Addresses in a token.
-const MAX_ADDRS: usize = 8;
+pub(super) const MAX_ADDRS: usize = 8;
 
 /// What a token lets its first user do.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -54,7 +54,8 @@ pub struct TokenOptions {
     pub roles: Roles,
     /// How long it may be used.
     pub lasts: Duration,
-    /// Where the joiner finds a gateway, at most eight; without any, where this node's control links are.
+    /// Where the joiner finds a gateway, at most eight; without any, where this node's control links are, and those of
+    /// living gateways that can redeem the token in its place.
     pub addrs: Vec<SocketAddr>,
 }
 
@@ -156,7 +157,7 @@ impl JoinToken {
         &self.permit
     }
 
-    /// Its text, one line of about 450 characters.
+    /// Its text, one line of about 450 characters, and 25 more for each further address.
     #[must_use]
     pub fn text(&self) -> Secret {
         let wire = Wire {

@@ -44,6 +44,14 @@ pub(crate) enum Introduction {
     },
     #[n(1)]
     Refused(#[n(0)] String),
+    /// Another gateway redeems this token now: where, and why.
+    #[n(2)]
+    Elsewhere {
+        #[n(0)]
+        addrs: Vec<String>,
+        #[n(1)]
+        why: String,
+    },
 }
 
 /// 3.

@@ -342,7 +342,7 @@ impl Mesh {
     /// [`TokenError`].
     pub fn create_token(&self, mut options: TokenOptions) -> Result<JoinToken, TokenError> {
         if options.addrs.is_empty() {
-            options.addrs.clone_from(&self.0.announce);
+            options.addrs = self.0.issuer.addrs(&self.0.announce);
         }
         self.0.issuer.token(options)
     }

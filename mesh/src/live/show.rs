@@ -135,6 +135,7 @@ fn member(
         services: Vec::new(),
         adverts: Vec::new(),
         remains: Vec::new(),
+        issues: false,
         values: BTreeMap::new(),
     };
     let mut services = BTreeSet::new();
@@ -187,6 +188,7 @@ fn say(
                 list.push(advert);
             }
         }
+        None if key == facts::ISSUES => member.issues = true,
         Some(("v", name)) => {
             member.values.insert(name.to_owned(), value.clone());
         }

@@ -268,7 +268,22 @@ fn warnings(house: &House) -> Vec<String> {
                 .to_owned(),
         );
     }
+    all.extend(used_twice(&config).into_iter().map(|(a, b)| {
+        format!("nodes {a} and {b} came in by one join token, on two sides of a partition: check that both machines are yours.")
+    }));
     all
+}
+
+/// Nodes that came in by one token: none but where gateways could not see each other.
+fn used_twice(config: &mesh::config::Config) -> Vec<(Label, Label)> {
+    let mut first = BTreeMap::new();
+    let nodes = config.facts().nodes();
+    let counted = nodes.filter(|n| !config.is_revoked(n.node));
+    let pair = counted.filter_map(|n| {
+        let one = *first.entry(n.token?).or_insert(n);
+        (one.node != n.node).then(|| (one.name.clone(), n.name.clone()))
+    });
+    pair.collect()
 }
 
 async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -> Answer<String> {

@@ -6,6 +6,7 @@
 mod claims;
 pub mod commands;
 mod desk;
+mod elsewhere;
 mod gate;
 mod holders;
 mod live;
@@ -107,6 +108,7 @@ pub struct House {
     pub(crate) tls_ready: watch::Sender<bool>,
     pub(crate) events: broadcast::Sender<api::ports::LiveEvent>,
     pub(crate) rng: Mutex<StdRng>,
+    pub(crate) questions: tokio::sync::Semaphore,
 }
 
 impl std::fmt::Debug for House {
@@ -192,6 +194,7 @@ impl House {
             tls_ready: watch::Sender::new(false),
             events: broadcast::Sender::new(256),
             rng: Mutex::new(StdRng::from_seed(seed)),
+            questions: tokio::sync::Semaphore::new(elsewhere::AT_ONCE),
             mesh,
             clock,
             places,

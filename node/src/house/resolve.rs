@@ -15,15 +15,20 @@ use mesh::{
     view::{Member, Service, View},
 };
 use routing::{
-    model::{BroadcastId, NodeId, PlaybackId, Prefix, Role, StreamKey, TenantId, Verb},
+    model::{BroadcastId, NodeId, PlaybackId, Prefix, Role, StreamId, StreamKey, TenantId, Verb},
     rank::{Holds, Ranked},
 };
 use serde_json::{Value, json};
 
-use super::{House, verified};
+use super::{
+    House,
+    elsewhere::{Found, Wanted},
+    verified,
+};
 
 /// How many endpoints an answer names.
 const ENDPOINTS: usize = 5;
+const NOBODY_SERVES: &str = "no node can serve this stream at the moment: try again shortly";
 
 /// How a base URL is written for somebody.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +39,8 @@ struct Style<'a> {
     host: Option<&'a str>,
 }
 
-struct Decision {
-    ranked: Ranked,
+pub(super) struct Decision {
+    pub(super) ranked: Ranked,
     view: Arc<View>,
 }
 
@@ -46,11 +51,31 @@ impl Decision {
             .iter()
             .filter_map(|s| Some((self.view.members.get(&s.node)?, s)))
     }
+
+    /// Living nodes that hold a broadcast, the origin first.
+    pub(super) fn holders(&self, broadcast: BroadcastId) -> Vec<NodeId> {
+        let mut holders: Vec<_> = self
+            .view
+            .alive()
+            .filter(|m| holds(m, broadcast) != Holds::No)
+            .map(|m| (holds(m, broadcast) != Holds::Origin, m.id))
+            .collect();
+        holders.sort_unstable();
+        holders.into_iter().map(|(_, node)| node).collect()
+    }
 }
+
+/// Said of a key that was deactivated.
+pub(super) const WITHDRAWN: &str = "this stream key has been withdrawn";
 
 impl House {
     /// Judges all nodes by the very zone that DNS answers from.
-    fn decide(&self, stream: &Stream, prefix: Prefix, work: Work) -> Result<Decision, Refusal> {
+    pub(super) fn decide(
+        &self,
+        stream: &Stream,
+        prefix: Prefix,
+        work: Work,
+    ) -> Result<Decision, Refusal> {
         let playback = (work == Work::Playback).then_some(stream.playback);
         let ranked = self
             .zone
@@ -120,47 +145,19 @@ impl House {
         style: Style<'_>,
     ) -> Result<(ViewerEndpoints, Stream), Refusal> {
         let stream = self.stream(id)?;
-        let config = self.mesh.records().config();
         let decision = self.decide(&stream, prefix, Work::Playback)?;
-        let endpoints: Vec<_> = decision
-            .members()
-            .filter_map(|(member, scored)| {
-                let base_url = self.base_url(&config, stream.tenant, member, style)?;
-                let cmaf = format!("{base_url}/play/{id}/cmaf/index.m3u8");
-                let hls = format!("{base_url}/play/{id}/hls/index.m3u8");
-                Some(ViewerEndpoint {
-                    node_id: member.id,
-                    outputs: json!({ "cmaf": { "url": cmaf }, "hls": { "url": hls } }),
-                    url: cmaf,
-                    protocol: "cmaf".into(),
-                    geo_distance: scored.terms.km.map(f64::from),
-                    load_score: -f64::from(scored.total),
-                    terms: serde_json::to_value(scored.terms).unwrap_or_default(),
-                    base_url,
-                })
-            })
-            .take(ENDPOINTS)
-            .collect();
+        let endpoints = self.playback_endpoints((stream.tenant, id), &decision, style);
         if endpoints.is_empty() {
-            return Err(Refusal::Unavailable(
-                "no node can serve this stream at the moment: try again shortly".into(),
-            ));
+            return Err(Refusal::Unavailable(NOBODY_SERVES.into()));
         }
         let broadcast = BroadcastId::of(stream.id);
-        let mut holders: Vec<_> = decision
-            .view
-            .members
-            .values()
-            .filter(|m| m.alive && holds(m, broadcast) != Holds::No)
-            .map(|m| (holds(m, broadcast) != Holds::Origin, m.id))
-            .collect();
-        holders.sort_unstable();
         let content = ContentFacts {
             content_id: id.to_string(),
+            broadcast: Some(broadcast),
             title: Some(stream.name.clone()),
             description: stream.description.clone(),
             live: None,
-            holders: holders.into_iter().map(|(_, node)| node).collect(),
+            holders: decision.holders(broadcast),
         };
         let explained = serde_json::to_value(&decision.ranked).unwrap_or_default();
         Ok((
@@ -171,6 +168,80 @@ impl House {
             },
             stream,
         ))
+    }
+
+    /// The chosen nodes as viewers are told of them.
+    fn playback_endpoints(
+        &self,
+        (tenant, id): (TenantId, PlaybackId),
+        decision: &Decision,
+        style: Style<'_>,
+    ) -> Vec<ViewerEndpoint> {
+        let config = self.mesh.records().config();
+        let endpoint = |(member, scored): (&Arc<Member>, &routing::rank::Scored)| {
+            let base_url = self.base_url(&config, tenant, member, style)?;
+            let cmaf = format!("{base_url}/play/{id}/cmaf/index.m3u8");
+            let hls = format!("{base_url}/play/{id}/hls/index.m3u8");
+            Some(ViewerEndpoint {
+                node_id: member.id,
+                outputs: json!({ "cmaf": { "url": cmaf }, "hls": { "url": hls } }),
+                url: cmaf,
+                protocol: "cmaf".into(),
+                geo_distance: scored.terms.km.map(f64::from),
+                load_score: -f64::from(scored.total),
+                terms: serde_json::to_value(scored.terms).unwrap_or_default(),
+                base_url,
+            })
+        };
+        let all = decision.members().filter_map(endpoint);
+        all.take(ENDPOINTS).collect()
+    }
+
+    /// The chosen nodes as streamers are told of them.
+    fn ingest_endpoints(
+        &self,
+        (tenant, key): (TenantId, &StreamKey),
+        decision: &Decision,
+    ) -> Vec<IngestEndpoint> {
+        let config = self.mesh.records().config();
+        let label = config.tenant(tenant).and_then(|t| t.label.clone());
+        let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
+        let rtmp = |host: &str, addr: SocketAddr| match addr.port() {
+            1935 => format!("rtmp://{host}/live/{}", key.expose()),
+            port => format!("rtmp://{host}:{port}/live/{}", key.expose()),
+        };
+        let mut endpoints = Vec::new();
+        for (member, scored) in decision.members().take(ENDPOINTS) {
+            let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else {
+                continue;
+            };
+            let endpoint = |host: String, kind| IngestEndpoint {
+                node_id: member.id,
+                rtmp_url: Some(rtmp(&host, addr)),
+                base_url: format!("rtmp://{host}"),
+                whip_url: None,
+                srt_url: None,
+                region: member.place.as_ref().map(|p| p.region().to_string()),
+                load_score: -f64::from(scored.total),
+                cluster_id: member.cluster,
+                kind,
+            };
+            if let Some(under) = &under {
+                if endpoints.is_empty() {
+                    endpoints.push(endpoint(
+                        format!("edge-ingest.{under}"),
+                        IngestKind::TenantAlias,
+                    ));
+                }
+                endpoints.push(endpoint(
+                    format!("{}.{under}", member.id.label()),
+                    IngestKind::NodeSpecific,
+                ));
+            } else {
+                endpoints.push(endpoint(addr.ip().to_string(), IngestKind::NodeSpecific));
+            }
+        }
+        endpoints
     }
 
     /// The document of `/play/ID`, with the route by which frames reach each holder.
@@ -285,13 +356,20 @@ impl Resolver for ResolveDesk {
                 host: Some(&base),
             };
             let prefix = Prefix::of_viewer(asker.addr);
-            let (mut found, stream) = house
-                .viewer_endpoints(content, prefix, style)
-                .map_err(refused)?;
-            let live = super::LiveDesk(Arc::clone(house));
-            found.content.live =
-                api::ports::LiveStats::facts(&live, BroadcastId::of(stream.id)).await;
-            Ok(found)
+            match house.viewer_endpoints(content, prefix, style) {
+                Ok((mut found, stream)) => {
+                    let live = super::LiveDesk(Arc::clone(house));
+                    found.content.live =
+                        api::ports::LiveStats::facts(&live, BroadcastId::of(stream.id)).await;
+                    Ok(found)
+                }
+                Err(Refusal::Unknown(_)) => {
+                    let wanted = Wanted::Playback(content);
+                    let found = house.ask_elsewhere(wanted, prefix).await?;
+                    self.viewer_found(content, found, style)
+                }
+                Err(refusal) => Err(refused(refusal)),
+            }
         }
         .boxed()
     }
@@ -303,71 +381,85 @@ impl Resolver for ResolveDesk {
     ) -> BoxFuture<'a, Result<IngestEndpoints, ResolveError>> {
         async move {
             let house = &self.0;
+            let prefix = Prefix::of_viewer(asker.addr);
             let config = house.mesh.records().config();
             let Some((stream, record)) = config.key_by_hash(key.hash()) else {
-                return Err(ResolveError::Unknown("this stream key is not known".into()));
+                let found = house.ask_elsewhere(Wanted::Key(key), prefix).await?;
+                let decision = house.decided(found.ranked);
+                let about = (found.stream, found.tenant, found.title, found.description);
+                return house.ingest_found(key, about, &decision);
             };
             if !record.active {
-                return Err(ResolveError::Denied(
-                    "this stream key has been withdrawn".into(),
-                ));
+                return Err(ResolveError::Denied(WITHDRAWN.into()));
             }
-            let prefix = Prefix::of_viewer(asker.addr);
             let decision = house
                 .decide(stream, prefix, Work::Ingest)
                 .map_err(refused)?;
-            let label = config.tenant(stream.tenant).and_then(|t| t.label.clone());
-            let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
-            let rtmp = |host: &str, addr: SocketAddr| match addr.port() {
-                1935 => format!("rtmp://{host}/live/{}", key.expose()),
-                port => format!("rtmp://{host}:{port}/live/{}", key.expose()),
-            };
-            let mut endpoints = Vec::new();
-            for (member, scored) in decision.members().take(ENDPOINTS) {
-                let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else {
-                    continue;
-                };
-                let endpoint = |host: String, kind| IngestEndpoint {
-                    node_id: member.id,
-                    rtmp_url: Some(rtmp(&host, addr)),
-                    base_url: format!("rtmp://{host}"),
-                    whip_url: None,
-                    srt_url: None,
-                    region: member.place.as_ref().map(|p| p.region().to_string()),
-                    load_score: -f64::from(scored.total),
-                    cluster_id: member.cluster,
-                    kind,
-                };
-                if let Some(under) = &under {
-                    if endpoints.is_empty() {
-                        endpoints.push(endpoint(
-                            format!("edge-ingest.{under}"),
-                            IngestKind::TenantAlias,
-                        ));
-                    }
-                    endpoints.push(endpoint(
-                        format!("{}.{under}", member.id.label()),
-                        IngestKind::NodeSpecific,
-                    ));
-                } else {
-                    endpoints.push(endpoint(addr.ip().to_string(), IngestKind::NodeSpecific));
-                }
-            }
-            if endpoints.is_empty() {
-                return Err(ResolveError::Unavailable(
-                    "no node can take this stream now: try again shortly".into(),
-                ));
-            }
-            Ok(IngestEndpoints {
-                endpoints,
-                stream: stream.id,
-                tenant: stream.tenant,
-                title: stream.name.clone(),
-                description: stream.description.clone(),
-                decision: serde_json::to_value(&decision.ranked).unwrap_or_default(),
-            })
+            let (name, description) = (stream.name.clone(), stream.description.clone());
+            let about = (stream.id, stream.tenant, name, description);
+            house.ingest_found(key, about, &decision)
         }
         .boxed()
+    }
+}
+
+impl House {
+    /// A ranking that another node made, with this node's view.
+    fn decided(&self, ranked: Ranked) -> Decision {
+        let view = self.mesh.view().borrow().clone();
+        Decision { ranked, view }
+    }
+
+    fn ingest_found(
+        &self,
+        key: &StreamKey,
+        (stream, tenant, title, description): (StreamId, TenantId, String, Option<String>),
+        decision: &Decision,
+    ) -> Result<IngestEndpoints, ResolveError> {
+        let endpoints = self.ingest_endpoints((tenant, key), decision);
+        if endpoints.is_empty() {
+            return Err(ResolveError::Unavailable(
+                "no node can take this stream now: try again shortly".into(),
+            ));
+        }
+        Ok(IngestEndpoints {
+            endpoints,
+            stream,
+            tenant,
+            title,
+            description,
+            decision: serde_json::to_value(&decision.ranked).unwrap_or_default(),
+        })
+    }
+}
+
+impl ResolveDesk {
+    fn viewer_found(
+        &self,
+        id: PlaybackId,
+        mut found: Found,
+        style: Style<'_>,
+    ) -> Result<ViewerEndpoints, ResolveError> {
+        let live = found.live();
+        let decision = self.0.decided(found.ranked);
+        let endpoints = self
+            .0
+            .playback_endpoints((found.tenant, id), &decision, style);
+        if endpoints.is_empty() {
+            return Err(ResolveError::Unavailable(NOBODY_SERVES.into()));
+        }
+        Ok(ViewerEndpoints {
+            endpoints,
+            content: ContentFacts {
+                content_id: id.to_string(),
+                broadcast: Some(BroadcastId::of(found.stream)),
+                title: Some(found.title),
+                description: found.description,
+                live,
+                holders: found.holders,
+            },
+            decision: serde_json::to_value(&decision.ranked).unwrap_or_default(),
+        })
     }
 }
 

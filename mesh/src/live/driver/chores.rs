@@ -1,6 +1,7 @@
 //! What is looked at again and again: whom to dial, whose addresses to try, the clock, the grant.
 use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
+use bytes::Bytes;
 use routing::model::{NodeId, Uptime};
 
 use super::{CHORES, Driver, Input, STATE};
@@ -46,6 +47,7 @@ impl Driver {
         if now >= self.next_renewal {
             let wanted = self.parts.own.wants_renewal(self.parts.clock.unix());
             self.next_renewal = now + if wanted.is_some() { ASK } else { RENEW };
+            self.say_issues();
             self.renew();
         }
         if !self.parts.view.borrow().settled {
@@ -158,6 +160,12 @@ impl Driver {
         }
     }
 
+    /// Says whether this node can let others in.
+    pub(super) fn say_issues(&mut self) {
+        let value = self.parts.issuer.issues().then(Bytes::new);
+        self.set(vec![(facts::ISSUES.to_owned(), value)]);
+    }
+
     /// Gets this node's next grant when it is time: from itself, or from a linked gateway of its cluster.
     pub(super) fn renew(&mut self) {
         let now = self.parts.clock.unix();
@@ -175,9 +183,7 @@ impl Driver {
         }
         let view = self.parts.view.borrow().clone();
         let gateway = view.alive().find(|m| {
-            m.cluster == grant.cluster
-                && m.roles.has(routing::model::Role::Gateway)
-                && self.parts.peers.connection(m.id).is_some()
+            m.cluster == grant.cluster && m.issues && self.parts.peers.connection(m.id).is_some()
         });
         if let Some(connection) = gateway.and_then(|m| self.parts.peers.connection(m.id)) {
             self.renew_at(connection);

@@ -40,7 +40,7 @@ use crate::{
 const CHORES: Duration = BEAT;
 /// The shortest time between two statements of load and place.
 const STATE: Duration = Duration::from_secs(1);
-/// How long to wait for a first peer before the view counts as settled without one.
+/// How long to wait for a peer before the view counts as settled without one.
 const ALONE: Duration = Duration::from_secs(15);
 /// How long somebody who told a forged value is kept out.
 const BAN: Duration = Duration::from_secs(60);
@@ -116,13 +116,13 @@ pub(crate) struct Driver {
     offsets: BTreeMap<NodeId, i64>,
     state: NodeState,
     said: Option<(NodeState, Uptime)>,
-    started: Uptime,
     next_chores: Uptime,
     next_ping: Uptime,
     next_renewal: Uptime,
     known_dirty: bool,
     known_saved: Uptime,
-    linked_once: bool,
+    /// When the last link went, or the start: while there is none.
+    lonely: Uptime,
     clock_warned: bool,
 }
 
@@ -143,13 +143,12 @@ impl Driver {
             offsets: BTreeMap::new(),
             state: NodeState::default(),
             said: None,
-            started: now,
             next_chores: now,
             next_ping: now,
             next_renewal: now,
             known_dirty: false,
             known_saved: now,
-            linked_once: false,
+            lonely: now,
             clock_warned: false,
         }
     }
@@ -170,6 +169,7 @@ impl Driver {
             .collect();
         let key = facts::CONTROL.to_owned();
         self.set(vec![(key, Some(facts::encode_addrs(&control)))]);
+        self.say_issues();
         self.new_roster();
         self.settle().await;
         loop {
@@ -313,9 +313,11 @@ impl Driver {
         let now = self.now();
         let config = self.parts.records.config();
         let alone = config.nodes().all(|n| n.id == self.parts.id);
-        let waited = !self.linked_once && now.since(self.started) >= ALONE;
-        let settled = *self.parts.records.reconciled().borrow() || alone || waited;
+        let nobody = self.parts.peers.lock().is_empty();
+        let waited = nobody && now.since(self.lonely) >= ALONE;
         let old = self.parts.view.borrow().clone();
+        // For good: whom this node let in since has learnt all from it.
+        let settled = old.settled || *self.parts.records.reconciled().borrow() || alone || waited;
         let view = show::view(&self.core, &config, &self.parts.shown, &old, only, settled);
         if view.members != old.members || view.settled != old.settled {
             self.parts.view.send_replace(Arc::new(view));
@@ -388,6 +390,7 @@ impl Driver {
         self.parts.peers.lock().remove(&peer);
         self.offsets.remove(&peer);
         let now = self.now();
+        self.lonely = now;
         self.core.unlinked(peer, now);
         let records = self.parts.records.clone();
         let peers = self.parts.peers.clone();
@@ -467,7 +470,6 @@ impl Driver {
             shown.insert(node, admitted);
         }
         tracing::debug!(peer = %node.short(), "control link is up");
-        self.linked_once = true;
         self.parts.peers.lock().insert(node, link);
         self.new_roster();
         self.parts.records.peer_connected(node).await;
