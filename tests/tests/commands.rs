@@ -385,7 +385,7 @@ fn status_explain_and_tenants_answer_people_and_programs() {
     );
     assert_eq!(
         keys(&status["streams"][0]),
-        ["name", "origin", "playback_id", "replicas", "tenant"]
+        ["name", "origin", "playback_id", "replicas", "route", "tenant"]
     );
     let playback = text(&status["streams"][0]["playback_id"]);
     let mesh = text(&status["mesh"]);
