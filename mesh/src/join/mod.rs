@@ -26,12 +26,14 @@
 //! its own; `shoal status` names the pair, and either can be revoked.
 mod ask;
 mod found;
+mod granted;
 mod issue;
 mod token;
 pub(crate) mod wire;
 
 pub use ask::{JoinError, JoinOptions, Joined, join};
 pub use found::{FoundError, FoundOptions, found};
+pub use granted::granted;
 pub(crate) use issue::{Issuer, renew};
 pub use token::{JoinPermit, JoinToken, TokenError, TokenOptions};
 
