@@ -19,7 +19,7 @@ use mesh::{
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
-use routing::model::{Clock, NodeId, Role, Secret, TenantId, Verb};
+use routing::model::{Clock, Exposed, NodeId, Role, Secret, TenantId, Verb};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
@@ -209,7 +209,7 @@ pub(crate) fn session<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Sessio
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Forwarded {
-    token: String,
+    token: Exposed,
     request: Request,
     idempotency_key: Option<String>,
     addr: IpAddr,
@@ -323,7 +323,7 @@ impl Gateway {
             Err(error) => return Response::from_errors(vec![error]),
         };
         let config = self.deps.records.config();
-        let auth = Auth::of(&config, Some(&forwarded.token));
+        let auth = Auth::of(&config, Some(forwarded.token.0.expose()));
         if let Auth::Tenant { tenant, .. } = &auth
             && !self.deps.serves(&config, *tenant)
         {
@@ -373,7 +373,7 @@ pub(crate) async fn forward(
         return failure(code::UNAUTHORIZED, "only a tenant's requests are passed on");
     };
     let forwarded = Forwarded {
-        token: token.expose().to_owned(),
+        token: Exposed(token.clone()),
         request,
         idempotency_key: session.idempotency.clone(),
         addr: session.addr,

@@ -29,7 +29,7 @@ pub enum ValidationStatus {
 }
 
 /// What is said of a stream key.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, SimpleObject)]
 pub struct StreamValidation {
     /// Whether it opens a stream.
     pub status: ValidationStatus,
