@@ -19,7 +19,7 @@ use mesh::{
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
-use routing::model::{Clock, NodeId, Role, Secret, TenantId, Verb};
+use routing::model::{Clock, Exposed, NodeId, Role, Secret, TenantId, Verb};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
@@ -27,6 +27,7 @@ use crate::{
     graphql::{
         Schema,
         error::{Fault, code},
+        write::{Acknowledgement, WriteId},
     },
     limits::{self, Shape},
     ports::{Asker, Forward, LiveStats, Operators, Readiness, Resolver, SessionControl},
@@ -58,6 +59,15 @@ impl Deps {
     pub(crate) fn rng(&self) -> ChaCha20Rng {
         let mut all = lock(&self.rng);
         ChaCha20Rng::from_rng(&mut *all)
+    }
+
+    /// Whether this node answers for a tenant itself: it has the tenant's scope, is a gateway, and may write.
+    pub(crate) fn serves(&self, config: &Config, tenant: TenantId) -> bool {
+        config.has_scope(tenant)
+            && config.standing(self.node).is_some_and(|own| {
+                own.roles.has(Role::Gateway)
+                    && config.entitled(tenant, own.cluster).has(Verb::Write)
+            })
     }
 }
 
@@ -114,13 +124,16 @@ impl Auth {
     }
 }
 
+/// How safe what a request wrote is, and its last write, where there was one.
+type Written = (Ack, Option<WriteId>);
+
 /// One request's surroundings.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) auth: Auth,
     pub(crate) addr: IpAddr,
     pub(crate) idempotency: Option<String>,
-    acks: Arc<Mutex<Option<Ack>>>,
+    acks: Arc<Mutex<Option<Written>>>,
     refusals: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -152,13 +165,15 @@ impl Session {
         Asker { addr: self.addr }
     }
 
-    /// Keeps how safe a write is; of several, the least safe counts.
-    pub(crate) fn acknowledged(&self, ack: Ack) {
+    /// Keeps how safe a write is, of several the least safe; and which it was, of several the last.
+    pub(crate) fn acknowledged(&self, ack: Ack, id: Option<WriteId>) {
         let mut acks = lock(&self.acks);
-        *acks = Some(match (*acks, ack) {
-            (None | Some(Ack::Replicated), Ack::Replicated) => Ack::Replicated,
+        let (before, last) = acks.unwrap_or((Ack::Replicated, None));
+        let ack = match (before, ack) {
+            (Ack::Replicated, Ack::Replicated) => Ack::Replicated,
             _ => Ack::Local,
-        });
+        };
+        *acks = Some((ack, id.or(last)));
     }
 
     /// Keeps why the field `name` was answered by an error member of its union: a document that selects only the
@@ -172,7 +187,7 @@ impl Session {
         lock(&self.refusals).push(refusal);
     }
 
-    fn ack(&self) -> Option<Ack> {
+    fn ack(&self) -> Option<Written> {
         *lock(&self.acks)
     }
 }
@@ -194,7 +209,7 @@ pub(crate) fn session<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Sessio
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Forwarded {
-    token: String,
+    token: Exposed,
     request: Request,
     idempotency_key: Option<String>,
     addr: IpAddr,
@@ -231,15 +246,6 @@ impl Gateway {
         }
     }
 
-    /// Whether this node answers for a tenant itself: it has the tenant's scope, is a gateway, and may write.
-    fn serves(&self, config: &Config, tenant: TenantId) -> bool {
-        config.has_scope(tenant)
-            && config.standing(self.deps.node).is_some_and(|own| {
-                own.roles.has(Role::Gateway)
-                    && config.entitled(tenant, own.cluster).has(Verb::Write)
-            })
-    }
-
     /// Answers a query or a mutation, and counts it in `shoal_graphql_answers_total`.
     pub(crate) async fn execute(&self, request: Request, session: Session) -> Response {
         let response = self.run(request, session).await;
@@ -262,11 +268,11 @@ impl Gateway {
                 "subscriptions are answered over a WebSocket (graphql-transport-ws) at this path";
             return failure(code::VALIDATION_ERROR, message);
         }
-        if let Auth::Tenant { tenant, token } = &session.auth
+        if let Auth::Tenant { tenant, .. } = session.auth
             && shape.of_tenant
-            && !self.serves(&self.deps.records.config(), *tenant)
+            && !self.deps.serves(&self.deps.records.config(), tenant)
         {
-            return self.forward(*tenant, token, request, &session).await;
+            return forward(&self.deps, tenant, &session, request).await;
         }
         self.answer(request, shape, session).await
     }
@@ -278,15 +284,13 @@ impl Gateway {
             request
         };
         let mut response = self.schema.execute(request.data(session.clone())).await;
-        if let Some(ack) = session.ack() {
-            let word = match ack {
-                Ack::Replicated => "REPLICATED",
-                Ack::Local => "LOCAL",
-            };
-            let value = Value::String(word.to_owned());
-            response
-                .extensions
-                .insert("acknowledgement".to_owned(), value);
+        if let Some((ack, id)) = session.ack() {
+            let word = Acknowledgement::from(ack).word();
+            let extensions = &mut response.extensions;
+            extensions.insert("acknowledgement".to_owned(), word.into());
+            if let Some(id) = id {
+                extensions.insert("writeId".to_owned(), id.global().0.into());
+            }
         }
         let refusals = std::mem::take(&mut *lock(&session.refusals));
         if !refusals.is_empty() {
@@ -294,33 +298,6 @@ impl Gateway {
             response.extensions.insert("refusals".to_owned(), refusals);
         }
         response
-    }
-
-    async fn forward(
-        &self,
-        tenant: TenantId,
-        token: &Secret,
-        request: Request,
-        session: &Session,
-    ) -> Response {
-        let forwarded = Forwarded {
-            token: token.expose().to_owned(),
-            request,
-            idempotency_key: session.idempotency.clone(),
-            addr: session.addr,
-        };
-        let Ok(body) = serde_json::to_vec(&forwarded) else {
-            return failure(code::VALIDATION_ERROR, "this request cannot be passed on");
-        };
-        metrics::counter!("shoal_graphql_forwarded_total").increment(1);
-        match self.deps.forward.forward(tenant, body.into()).await {
-            Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|_| {
-                let message =
-                    "another node's answer is not understood: it may run another version of Shoal";
-                failure(code::UNAVAILABLE, message)
-            }),
-            Err(error) => failure(code::UNAVAILABLE, &error.to_string()),
-        }
     }
 
     /// Answers what another node forwarded under [`FORWARD_PROTOCOL`](crate::ports::FORWARD_PROTOCOL): JSON in, JSON
@@ -346,9 +323,9 @@ impl Gateway {
             Err(error) => return Response::from_errors(vec![error]),
         };
         let config = self.deps.records.config();
-        let auth = Auth::of(&config, Some(&forwarded.token));
+        let auth = Auth::of(&config, Some(forwarded.token.0.expose()));
         if let Auth::Tenant { tenant, .. } = &auth
-            && !self.serves(&config, *tenant)
+            && !self.deps.serves(&config, *tenant)
         {
             let message =
                 "the node that was asked does not hold this tenant's configuration either";
@@ -382,6 +359,36 @@ impl Gateway {
             }
         };
         answers.take_until(ended(self.deps.records.clone(), session.auth))
+    }
+}
+
+/// The answer of a node that serves the tenant whose token the session shows.
+pub(crate) async fn forward(
+    deps: &Deps,
+    tenant: TenantId,
+    session: &Session,
+    request: Request,
+) -> Response {
+    let Auth::Tenant { token, .. } = &session.auth else {
+        return failure(code::UNAUTHORIZED, "only a tenant's requests are passed on");
+    };
+    let forwarded = Forwarded {
+        token: Exposed(token.clone()),
+        request,
+        idempotency_key: session.idempotency.clone(),
+        addr: session.addr,
+    };
+    let Ok(body) = serde_json::to_vec(&forwarded) else {
+        return failure(code::VALIDATION_ERROR, "this request cannot be passed on");
+    };
+    metrics::counter!("shoal_graphql_forwarded_total").increment(1);
+    match deps.forward.forward(tenant, body.into()).await {
+        Ok(answer) => serde_json::from_slice(&answer).unwrap_or_else(|_| {
+            let message =
+                "another node's answer is not understood: it may run another version of Shoal";
+            failure(code::UNAVAILABLE, message)
+        }),
+        Err(error) => failure(code::UNAVAILABLE, &error.to_string()),
     }
 }
 

@@ -184,8 +184,8 @@ pub enum IngestKind {
     NodeSpecific,
 }
 
-/// A node or a name that takes a stream in.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A node or a name that takes a stream in. Not printable: its URLs have the stream key in them.
+#[derive(Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngestEndpoint {
     /// The node; for a pool's name, the one that it leads to first.
@@ -209,7 +209,7 @@ pub struct IngestEndpoint {
 }
 
 /// Where a streamer can go.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct IngestEndpoints {
     /// Ranked, best first; never empty.
     pub endpoints: Vec<IngestEndpoint>,

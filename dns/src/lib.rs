@@ -71,5 +71,5 @@ mod zone;
 pub use answer::{Answer, Query, Why, answer};
 pub use explain::{Explanation, QueryError, explain};
 pub use facts::{NameServer, ZoneCluster, ZoneFacts, ZoneNode, ZonePlayback, ZoneTenant};
-pub use server::{DnsOptions, Server, StartError};
+pub use server::{DnsOptions, Pair, Server, StartError};
 pub use zone::{Work, Zone, ZoneError, ZoneSource};

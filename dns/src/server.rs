@@ -55,6 +55,15 @@ impl DnsOptions {
     }
 }
 
+/// The two sockets of one address.
+#[derive(Debug)]
+pub struct Pair {
+    /// For UDP, bound.
+    pub udp: std::net::UdpSocket,
+    /// For TCP, listening at the same address and port.
+    pub tcp: std::net::TcpListener,
+}
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +77,12 @@ pub enum StartError {
         addr: SocketAddr,
         /// `udp` or `tcp`.
         transport: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A socket cannot be used.
+    #[error("cannot answer DNS by a socket that was opened for it: {source}")]
+    Socket {
         /// What the system said.
         source: io::Error,
     },
@@ -90,7 +105,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds every address, then serves from the zone of the moment.
+    /// Binds every address, then serves as [`Server::serve`].
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed; then none is served.
@@ -99,14 +114,32 @@ impl Server {
         for addr in &options.listen {
             bound.push(bind(*addr).await?);
         }
+        Self::serve(bound, options.connections, &zone)
+    }
+
+    /// Serves from the zone of the moment at addresses that were opened before, with at most so many TCP connections.
+    /// Must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; then none is served.
+    pub fn serve(
+        bound: Vec<Pair>,
+        connections: usize,
+        zone: &Arc<dyn ZoneSource>,
+    ) -> Result<Self, StartError> {
         let (stop, stopping) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(options.connections));
+        let places = Arc::new(Semaphore::new(connections));
         let mut server = Self {
             addrs: Vec::new(),
             stop,
             tasks: JoinSet::new(),
         };
-        for (addr, udp, tcp) in bound {
+        let unusable = |source| StartError::Socket { source };
+        for Pair { udp, tcp } in bound {
+            udp.set_nonblocking(true).map_err(unusable)?;
+            tcp.set_nonblocking(true).map_err(unusable)?;
+            let tcp = TcpListener::from_std(tcp).map_err(unusable)?;
+            let addr = tcp.local_addr().map_err(unusable)?;
             tracing::info!(%addr, "answering DNS");
             server.addrs.push(addr);
             let shell = Shell {
@@ -116,7 +149,7 @@ impl Server {
             };
             let thread = |source| StartError::Thread { source };
             let runtime = Builder::new_current_thread().enable_io().build();
-            let (runtime, udp) = (runtime.map_err(thread)?, udp.into_std().map_err(thread)?);
+            let runtime = runtime.map_err(thread)?;
             let answering = shell.clone();
             server
                 .tasks
@@ -142,7 +175,7 @@ impl Server {
     }
 }
 
-async fn bind(addr: SocketAddr) -> Result<(SocketAddr, UdpSocket, TcpListener), StartError> {
+async fn bind(addr: SocketAddr) -> Result<Pair, StartError> {
     let failed = |transport| {
         move |source| StartError::Bind {
             addr,
@@ -152,10 +185,12 @@ async fn bind(addr: SocketAddr) -> Result<(SocketAddr, UdpSocket, TcpListener), 
     };
     // With port 0, the port that one transport got may be taken in the other: try a few.
     for attempt in 0.. {
+        // Tokio's listener, since that may have an address again whose connections have just ended.
         let tcp = TcpListener::bind(addr).await.map_err(failed("tcp"))?;
+        let tcp = tcp.into_std().map_err(failed("tcp"))?;
         let got = tcp.local_addr().map_err(failed("tcp"))?;
-        match UdpSocket::bind(got).await {
-            Ok(udp) => return Ok((got, udp, tcp)),
+        match std::net::UdpSocket::bind(got) {
+            Ok(udp) => return Ok(Pair { udp, tcp }),
             Err(e) if addr.port() != 0 || attempt == 16 => return Err(failed("udp")(e)),
             Err(_) => {}
         }

@@ -9,12 +9,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SubjectPublicKeyInfo,
 };
-use routing::model::UnixMillis;
+use routing::model::{Secret, UnixMillis};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use zeroize::Zeroizing;
 
 /// Why a certificate could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +37,7 @@ pub enum CertError {
 /// The authority: its certificate, and its key where this node holds it.
 pub struct Authority {
     certificate_pem: String,
-    key_pem: Zeroizing<String>,
+    key_pem: Secret,
 }
 
 impl std::fmt::Debug for Authority {
@@ -76,7 +75,7 @@ impl LeafKey {
     pub fn with_chain(&self, chain_pem: String) -> Leaf {
         Leaf {
             chain_pem,
-            key_pem: Zeroizing::new(self.0.serialize_pem()),
+            key_pem: Secret::new(self.0.serialize_pem()),
         }
     }
 }
@@ -86,7 +85,7 @@ pub struct Leaf {
     /// The leaf and then the authority, PEM.
     pub chain_pem: String,
     /// The leaf's key, PEM (PKCS #8).
-    pub key_pem: Zeroizing<String>,
+    pub key_pem: Secret,
 }
 
 impl std::fmt::Debug for Leaf {
@@ -149,13 +148,13 @@ impl Authority {
         let certificate = params.self_signed(&key)?;
         Ok(Self {
             certificate_pem: certificate.pem(),
-            key_pem: Zeroizing::new(key.serialize_pem()),
+            key_pem: Secret::new(key.serialize_pem()),
         })
     }
 
     /// From what another gateway or the disk has.
     #[must_use]
-    pub fn from_pem(certificate_pem: String, key_pem: Zeroizing<String>) -> Self {
+    pub const fn from_pem(certificate_pem: String, key_pem: Secret) -> Self {
         Self {
             certificate_pem,
             key_pem,
@@ -170,7 +169,7 @@ impl Authority {
 
     /// The key, for the disk and for other gateways.
     #[must_use]
-    pub fn key_pem(&self) -> &str {
+    pub const fn key_pem(&self) -> &Secret {
         &self.key_pem
     }
 
@@ -204,7 +203,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         validity(&mut params, now, 30);
-        let authority_key = KeyPair::from_pem(&self.key_pem)?;
+        let authority_key = KeyPair::from_pem(self.key_pem.expose())?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, authority_key)?;
         let key = SubjectPublicKeyInfo::from_pem(public_key)?;
         let leaf = params.signed_by(&key, &issuer)?;
@@ -233,7 +232,7 @@ impl Leaf {
         let chain = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| CertError::Read(e.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.expose().as_bytes())
             .map_err(|e| CertError::Read(e.to_string()))?;
         let mut config = ServerConfig::builder()
             .with_no_client_auth()
@@ -261,7 +260,7 @@ mod tests {
         let authority = Authority::create("example.test", now).unwrap();
         let again = Authority::from_pem(
             authority.certificate_pem().into(),
-            Zeroizing::new(authority.key_pem().into()),
+            authority.key_pem().clone(),
         );
         let key = LeafKey::create().unwrap();
         let names = ["*.acme.cdn.example.test".into(), "127.0.0.1".into()];

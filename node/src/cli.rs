@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use routing::model::{Label, Prefix, Role};
+use routing::model::{Label, Prefix, Role, Secret};
 
 /// Live video from the nearest healthy node: one program a machine, no centre.
 #[derive(Debug, Parser)]
@@ -103,7 +103,8 @@ pub struct Token {
 #[derive(Debug, Args)]
 pub struct Join {
     /// What `shoal token` printed.
-    pub token: String,
+    #[arg(value_parser = parse_secret)]
+    pub token: Secret,
     /// This node's name; default: the machine's.
     #[arg(long, value_name = "NAME", value_parser = parse_label)]
     pub name: Option<Label>,
@@ -157,6 +158,11 @@ pub struct Demo {
     pub addresses: Vec<std::net::IpAddr>,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for a result")]
+fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
 fn parse_label(text: &str) -> Result<Label, String> {
     text.parse().map_err(|_| {
         "it becomes part of host names: 1 to 63 letters a to z, digits and hyphens, with no hyphen first or last"
@@ -199,5 +205,11 @@ mod tests {
                 .unwrap_err()
                 .contains("ingest, edge, dns, gateway, storage")
         );
+    }
+
+    #[test]
+    fn a_join_token_on_the_command_line_cannot_be_printed() {
+        let cli = Cli::try_parse_from(["shoal", "join", "shoal-join-secret"]).unwrap();
+        assert!(!format!("{cli:?}").contains("shoal-join-secret"));
     }
 }

@@ -6,6 +6,7 @@ use std::{
 
 use anyhow::Context;
 use clap::CommandFactory;
+use routing::model::Exposed;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
@@ -247,7 +248,7 @@ async fn patiently<T>(json: bool, what: &str, work: impl Future<Output = T>) -> 
 
 async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
     let minutes = ask.minutes;
-    let token: String = local::ask(
+    let token: Exposed = local::ask(
         dir,
         "POST",
         "/token",
@@ -262,7 +263,8 @@ async fn token(ask: Token, dir: &Path, json: bool) -> anyhow::Result<()> {
         &serde_json::json!({ "token": token, "minutes": minutes }),
         || {
             format!(
-                "On the new machine, within {minutes} minutes:\n\n  shoal join {token}\n  shoal run"
+                "On the new machine, within {minutes} minutes:\n\n  shoal join {}\n  shoal run",
+                token.0.expose()
             )
         },
     )
@@ -377,7 +379,7 @@ async fn tenants(tenant: Tenant, dir: &Path, json: bool) -> anyhow::Result<()> {
                         "REPLICATED" => "a second machine has it on its disk too",
                         _ => "it is on this machine's disk, and goes to others as they connect",
                     },
-                    made.token
+                    made.token.0.expose()
                 )
             })
         }

@@ -40,31 +40,48 @@ pub enum LocalError {
     Refused(String),
 }
 
-/// Answers commands until `stop`.
+/// The socket, open: commands wait until it is served. Gone with the value.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    file: File,
+}
+
+#[derive(Debug)]
+struct File(PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Makes the socket.
 ///
 /// # Errors
-/// Where the socket cannot be made: the directory is not writable, or its path too long for a socket (107 bytes).
-pub fn serve(
-    dir: &Path,
-    router: Router,
-    stop: CancellationToken,
-) -> io::Result<tokio::task::JoinHandle<()>> {
+/// Where it cannot be made: the directory is not writable, or its path too long for a socket (107 bytes).
+pub fn open(dir: &Path) -> io::Result<Door> {
     let path = dir.join(SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the command socket ended");
-        }
-        let _ = std::fs::remove_file(path);
-    }))
+    let file = File(path);
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Door { listener, file })
+}
+
+/// Answers commands until `stop`.
+pub async fn serve(door: Door, router: Router, stop: CancellationToken) {
+    let Door { listener, file } = door;
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the command socket ended");
+    }
+    drop(file);
 }
 
 /// Asks the running node.
@@ -139,7 +156,8 @@ mod tests {
             )
             .route("/no", get(|| async { (StatusCode::CONFLICT, "not here") }));
         let stop = CancellationToken::new();
-        let server = serve(dir.path(), router, stop.clone()).unwrap();
+        let door = open(dir.path()).unwrap();
+        let server = tokio::spawn(serve(door, router, stop.clone()));
         assert_eq!(
             ask::<_, u32>(dir.path(), "POST", "/twice", &21)
                 .await

@@ -9,8 +9,13 @@ use std::{
 use anyhow::Context;
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use media::{live::Broadcasts, relay};
-use mesh::{MeshOptions, identity::DataDir, view::NodeState, view::Service};
-use routing::model::{BitsPerSecond, Capacity, Clock, Mode};
+use mesh::{
+    MeshOptions,
+    identity::DataDir,
+    join::granted,
+    view::{NodeState, Service},
+};
+use routing::model::{BitsPerSecond, Capacity, Clock, Mode, Role, Roles};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,23 +37,30 @@ use crate::{
 pub const CONTROL: u16 = 7380;
 /// Frames between nodes, where the configuration does not say otherwise.
 pub const MEDIA: u16 = 7381;
+/// TCP connections for DNS at a time.
+const DNS_CONNECTIONS: usize = 256;
 /// Between two readings of the machine's load.
 const LOAD_EVERY: Duration = Duration::from_millis(500);
 /// How long a stop may take in all.
 const STOP: Duration = Duration::from_secs(3);
 
-/// The sockets of a node, opened before anything else happens.
+/// The sockets of a node, opened before anything else happens: what is taken is told of before others hear of this node.
 struct Sockets {
     http: Option<std::net::TcpListener>,
     https: Option<std::net::TcpListener>,
     rtmp: Option<std::net::TcpListener>,
-    dns: Option<SocketAddr>,
+    /// Where names are answered: the configured address, and the sockets of each address behind it.
+    dns: Option<(SocketAddr, Vec<dns::Pair>)>,
     control: SocketAddr,
-    media: SocketAddr,
+    media: std::net::UdpSocket,
+    media_at: SocketAddr,
+    /// The addresses that others reach this node by.
+    announced: Vec<IpAddr>,
+    door: local::Door,
 }
 
 impl Sockets {
-    fn open(config: &Config) -> Result<Self, listen::ListenError> {
+    fn open(config: &Config, dir: &Path, roles: Roles) -> anyhow::Result<Self> {
         let tcp = |what, configured: Option<Listen>, usual, high| {
             listen::choose(configured, usual, high)
                 .map(|addr| listen::tcp(what, addr))
@@ -56,19 +68,61 @@ impl Sockets {
         };
         let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
         let control = config.listen.control.unwrap_or_else(|| any(CONTROL));
-        let media = config.listen.media.unwrap_or_else(|| any(MEDIA));
-        // QUIC endpoints open their own sockets: these two only find out, in the words of the configuration, that they can.
+        let media_at = config.listen.media.unwrap_or_else(|| any(MEDIA));
+        let http = tcp("http", config.listen.http, 80, 8080)?;
+        let https = tcp("https", config.listen.https, 443, 8443)?;
+        let rtmp = tcp("rtmp", config.listen.rtmp, 1935, 1935)?;
+        let media = listen::udp("media", media_at)?;
+        // Links open their own socket: this only finds out, in the words of the configuration, that they can.
         drop(listen::udp("control", control)?);
-        drop(listen::udp("media", media)?);
+        let dns_at = listen::choose(config.listen.dns, 53, 5353).filter(|_| roles.has(Role::Dns));
+        let open = [
+            port(http.as_ref())?,
+            port(https.as_ref())?,
+            port(rtmp.as_ref())?,
+        ];
+        let listening = open.into_iter().flatten().chain(dns_at).chain([control]);
+        let announced = announced(config, &listening.collect::<Vec<_>>());
+        let dns = dns_at
+            .map(|at| Ok::<_, listen::ListenError>((at, dns_pairs(at, &announced)?)))
+            .transpose()?;
+        let door = local::open(dir).with_context(|| {
+            format!(
+                "the command socket {} cannot be made: give a data directory that can be written and whose path is \
+                 short (at most 90 bytes)",
+                dir.join(local::SOCKET).display()
+            )
+        })?;
         Ok(Self {
-            http: tcp("http", config.listen.http, 80, 8080)?,
-            https: tcp("https", config.listen.https, 443, 8443)?,
-            rtmp: tcp("rtmp", config.listen.rtmp, 1935, 1935)?,
-            dns: listen::choose(config.listen.dns, 53, 5353),
+            http,
+            https,
+            rtmp,
+            dns,
             control,
             media,
+            media_at,
+            announced,
+            door,
         })
     }
+}
+
+/// The sockets for DNS: of a wildcard, one pair for each address of this machine, since from a wildcard the system may
+/// answer from another address than was asked.
+fn dns_pairs(at: SocketAddr, announced: &[IpAddr]) -> Result<Vec<dns::Pair>, listen::ListenError> {
+    let addrs = if at.ip().is_unspecified() {
+        own(announced)
+    } else {
+        vec![at.ip()]
+    };
+    let pair = |ip| {
+        let tcp = listen::tcp("dns", SocketAddr::new(ip, at.port()))?;
+        // Port 0 is whatever TCP got.
+        let port = tcp.local_addr().map_or(at.port(), |got| got.port());
+        let udp = listen::udp("dns", SocketAddr::new(ip, port))?;
+        Ok(dns::Pair { udp, tcp })
+    };
+    addrs.into_iter().map(pair).collect()
 }
 
 fn port(listener: Option<&std::net::TcpListener>) -> anyhow::Result<Option<SocketAddr>> {
@@ -154,7 +208,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     anyhow::ensure!(dir.exists(), homeless());
     let data = DataDir::open(dir)?;
     let cluster = data.cluster()?.ok_or_else(homeless)?;
-    let sockets = Sockets::open(&config)?;
+    let roles = granted(&data)?.unwrap_or(Roles::NONE);
+    let sockets = Sockets::open(&config, dir, roles)?;
     let places = house::places(&config.place)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let key = data
@@ -166,25 +221,15 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         port(sockets.https.as_ref())?,
         port(sockets.rtmp.as_ref())?,
     );
-    let listening: Vec<SocketAddr> = [
-        http_at,
-        https_at,
-        rtmp_at,
-        sockets.dns,
-        Some(sockets.control),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let announced = announced(&config, &listening);
+    let announced = sockets.announced;
     let services = services(
         &announced,
         &[
             (Service::Http, http_at),
             (Service::Https, https_at),
             (Service::Rtmp, rtmp_at),
-            (Service::Dns, sockets.dns),
-            (Service::Media, Some(sockets.media)),
+            (Service::Dns, sockets.dns.as_ref().map(|(at, _)| *at)),
+            (Service::Media, Some(sockets.media_at)),
         ],
     );
 
@@ -225,7 +270,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
 
     let broadcasts = Arc::new(Broadcasts::default());
     let relay = relay::Relay::start(relay::RelayOptions {
-        bind: sockets.media,
+        socket: sockets.media,
         key_seed: key.seed(),
         clock: Arc::clone(&clock),
         gate: Arc::clone(&house) as _,
@@ -262,23 +307,11 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         .set(engine)
         .map_err(|_| anyhow::anyhow!("the engine was started twice"))?;
 
-    let dns = match sockets.dns {
-        Some(addr) if house.has_role(house.id, routing::model::Role::Dns) => {
-            let addrs = if addr.ip().is_unspecified() {
-                own(&house.announced)
-                    .into_iter()
-                    .map(|ip| SocketAddr::new(ip, addr.port()))
-                    .collect()
-            } else {
-                vec![addr]
-            };
-            Some(
-                dns::Server::start(dns::DnsOptions::new(addrs), Arc::clone(&house.zone) as _)
-                    .await?,
-            )
-        }
-        _ => None,
-    };
+    let zone: Arc<dyn dns::ZoneSource> = Arc::clone(&house.zone) as _;
+    let dns = sockets
+        .dns
+        .map(|(_, pairs)| dns::Server::serve(pairs, DNS_CONNECTIONS, &zone))
+        .transpose()?;
 
     tasks.spawn(Arc::clone(&house).follow());
     tasks.spawn(keep_state(Arc::clone(&house), services));
@@ -317,14 +350,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         tasks.spawn(async move { ingest.serve(listener, stop).await });
     }
     let commands = house::command_router(Arc::clone(&house));
-    let door = local::serve(dir, commands, house.stop.clone()).with_context(|| {
-        format!(
-            "the command socket {} cannot be made: give a data directory that can be written and whose path is short (at \
-             most 90 bytes)",
-            dir.join(local::SOCKET).display()
-        )
-    })?;
-    tasks.spawn(wait_socket(door));
+    tasks.spawn(local::serve(sockets.door, commands, house.stop.clone()));
     tracing::info!(node = %house.id.short(), addresses = ?house.announced, "running");
     Ok(Running {
         house,
@@ -332,10 +358,6 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         dns,
         control,
     })
-}
-
-async fn wait_socket(task: tokio::task::JoinHandle<()>) {
-    let _ = task.await;
 }
 
 fn services(

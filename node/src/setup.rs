@@ -6,7 +6,7 @@ use mesh::{
     identity::DataDir,
     join::{FoundOptions, JoinOptions, JoinToken, found, join as join_mesh},
 };
-use routing::model::{Clock, Label, Role, Roles};
+use routing::model::{Clock, Label, Role, Roles, Secret};
 use serde::Serialize;
 
 use crate::{clock::SystemClock, house};
@@ -106,8 +106,8 @@ pub async fn init(dir: &Path, founding: Founding) -> anyhow::Result<Founded> {
 ///
 /// # Errors
 /// What the token, the gateway or the directory refuses; the token is not used up by it.
-pub async fn join(dir: &Path, token: &str, name: Option<Label>) -> anyhow::Result<Founded> {
-    let token: JoinToken = token.parse()?;
+pub async fn join(dir: &Path, token: &Secret, name: Option<Label>) -> anyhow::Result<Founded> {
+    let token: JoinToken = token.expose().parse()?;
     let data = DataDir::open(dir)?;
     let name = match name {
         Some(name) => name,

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 mod program;
 
-use std::{net::UdpSocket, process::Command};
+use std::{
+    net::{TcpListener, UdpSocket},
+    process::Command,
+};
 
 use program::{Disk, Machine, S, mode, run, shoal, text, until};
 use serde_json::{Value, json};
@@ -182,31 +185,47 @@ fn settings_that_are_wrong_are_named_with_file_line_and_key() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_with_its_setting() {
+fn a_port_that_is_taken_is_named_with_its_setting_before_anything_else_happens() {
     let home = tempfile::tempdir().unwrap();
-    let a = Machine::new(home.path(), "a", "127.90.3.1");
-    a.say(&["init", "video.test", "--name", "alpha"]).good();
-    let held = std::net::TcpListener::bind((a.ip.as_str(), 18080)).unwrap();
-    a.say(&["run"]).refused_at_last(&[
-        "http: 127.90.3.1:18080 is taken",
-        "listen.http",
-        "or to false",
-    ]);
-    drop(held);
-    let held = UdpSocket::bind((a.ip.as_str(), 17380)).unwrap();
-    a.say(&["run"]).refused_at_last(&[
-        "control: 127.90.3.1:17380 is taken",
-        "listen.control in the configuration to another address.",
-    ]);
-    drop(held);
-    let held = UdpSocket::bind((a.ip.as_str(), 15353)).unwrap();
-    a.say(&["run"]).refused_at_last(&[
-        "cannot answer DNS at 127.90.3.1:15353 (udp)",
-        "choose another address",
-    ]);
-    drop(held);
-    // It lost nothing by it.
-    assert!(a.start().stop().success());
+    let (a, b) = (
+        Machine::new(home.path(), "a", "127.90.3.1"),
+        Machine::new(home.path(), "b", "127.90.3.2"),
+    );
+    let _gateway = a.found("video.test", "alpha");
+    b.say(&["join", &a.token(), "--name", "bravo"]).good();
+    for (what, port, tcp) in [
+        ("http", 18080, true),
+        ("https", 18443, true),
+        ("rtmp", 11935, true),
+        ("dns", 15353, true),
+        ("dns", 15353, false),
+        ("control", 17380, false),
+        ("media", 17381, false),
+    ] {
+        let at = (b.ip.as_str(), port);
+        let held = (
+            tcp.then(|| TcpListener::bind(at).unwrap()),
+            (!tcp).then(|| UdpSocket::bind(at).unwrap()),
+        );
+        let taken = format!("{what}: 127.90.3.2:{port} is taken by another program");
+        let set = format!("Stop that one, or set listen.{what} in the configuration");
+        // The message alone, without a line of log before it: nothing was started.
+        let said = b.say(&["run"]);
+        let without = said.err.contains("or to false");
+        said.refused(&[&taken, &set]);
+        assert_eq!(without, !["control", "media"].contains(&what), "{what}");
+        drop(held);
+    }
+    // Nobody has heard of it, and it lost nothing.
+    let status = a.say(&["status", "--json"]).json();
+    let nodes = status["nodes"].as_array().unwrap();
+    assert!(
+        nodes
+            .iter()
+            .all(|n| n["alive"] != true || n["name"] == "alpha"),
+        "{status}"
+    );
+    assert!(b.start().stop().success());
 }
 
 #[test]
@@ -385,7 +404,18 @@ fn status_explain_and_tenants_answer_people_and_programs() {
     );
     assert_eq!(
         keys(&status["streams"][0]),
+<<<<<<< HEAD
         ["name", "origin", "playback_id", "replicas", "route", "tenant"]
+=======
+        [
+            "name",
+            "origin",
+            "playback_id",
+            "replicas",
+            "route",
+            "tenant"
+        ]
+>>>>>>> mesh
     );
     let playback = text(&status["streams"][0]["playback_id"]);
     let mesh = text(&status["mesh"]);
@@ -404,8 +434,8 @@ fn status_explain_and_tenants_answer_people_and_programs() {
         "NODE CLUSTER STATE REGION VIEWERS CPU ROLES HTTP".into(),
         "alpha (this) main alive - N N % ingest,edge,dns,gateway,storage 127.90.6.1:18080".into(),
         String::new(),
-        "STREAM TENANT PLAYBACK ID ORIGIN REPLICAS".into(),
-        format!("Fish acme {playback} not live"),
+        "STREAM TENANT PLAYBACK ID ORIGIN REPLICAS ROUTE TO HERE".into(),
+        format!("Fish acme {playback} not live -"),
         String::new(),
         one.to_owned(),
     ];

@@ -13,6 +13,8 @@ pub enum Kind {
     StreamKey,
     /// A live event of a stream; raw: its sequence in this process.
     StreamEvent,
+    /// What a request wrote; raw: by which node, and its number.
+    Write,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::Stream => "Stream",
             Self::StreamKey => "StreamKey",
             Self::StreamEvent => "StreamEvent",
+            Self::Write => "Write",
         }
     }
 

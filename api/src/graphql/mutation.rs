@@ -20,6 +20,7 @@ use super::{
     id::{self, Kind},
     input::{self, CreateStreamInput, CreateStreamKeyInput, UpdateStreamInput},
     stream::{self, Stream, StreamKey as Key},
+    write::WriteId,
 };
 use crate::{
     gateway::{Deps, Session, deps, session},
@@ -185,7 +186,8 @@ impl<'a> Work<'a> {
         let scope = Scope::Tenant(self.tenant);
         let written = self.deps.records.write(scope, changes, once).await;
         let written = written.map_err(|e| Fault::write(&e))?;
-        self.session.acknowledged(written.ack);
+        let id = WriteId::new(self.deps.node, written.number);
+        self.session.acknowledged(written.ack, id);
         Ok(())
     }
 
@@ -263,7 +265,7 @@ impl<'a> Work<'a> {
 
     /// The answer to a request whose first run this node knows of. Its own disk has that, which is all it can say.
     fn repeated(&self, stream: StreamId) -> Result<Stream, Fault> {
-        self.session.acknowledged(Ack::Local);
+        self.session.acknowledged(Ack::Local, None);
         self.read_back(stream)
     }
 
@@ -337,7 +339,7 @@ impl<'a> Work<'a> {
             }
             self.write(vec![made]).await?;
         } else {
-            self.session.acknowledged(Ack::Local);
+            self.session.acknowledged(Ack::Local, None);
         }
         let config = self.deps.records.config();
         let made = config.keys(stream).iter().find(|k| k.id == key).cloned();

@@ -10,6 +10,7 @@ use super::{
     stream::{
         self, Stream, StreamEdge, StreamKey, StreamKeyEdge, StreamKeysConnection, StreamsConnection,
     },
+    write::{self, WriteAcknowledgement},
 };
 use crate::gateway::{deps, session};
 
@@ -28,7 +29,7 @@ pub enum ValidationStatus {
 }
 
 /// What is said of a stream key.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, SimpleObject)]
 pub struct StreamValidation {
     /// Whether it opens a stream.
     pub status: ValidationStatus,
@@ -156,6 +157,16 @@ impl Query {
             stream_key,
             error: error.map(str::to_owned),
         })
+    }
+
+    /// How safe a write is by now, by the `extensions.writeId` of the mutation that made it.
+    async fn write_acknowledgement(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+    ) -> async_graphql::Result<WriteAcknowledgement> {
+        let tenant = session(ctx)?.tenant()?;
+        Ok(write::state(deps(ctx)?, tenant, &id).await?)
     }
 
     /// Nodes that can show this to the caller, the best first. Public.

@@ -1,4 +1,5 @@
-//! Where to watch and where to publish, from the [`Resolver`](crate::ports::Resolver).
+//! Where to watch and where to publish, from the [`Resolver`](crate::ports::Resolver). What has a stream key in it has no
+//! `Debug`.
 use async_graphql::{Context, Enum, ID, Json, SimpleObject};
 use routing::model::{PlaybackId, StreamKey, TrackDetail, TrackKind};
 use serde_json::Value;
@@ -219,7 +220,7 @@ pub enum IngestEndpointKind {
 }
 
 /// Where a stream can be published.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, SimpleObject)]
 pub struct IngestEndpoint {
     /// The node that the name leads to.
     pub node_id: String,
@@ -258,7 +259,7 @@ impl From<ports::IngestEndpoint> for IngestEndpoint {
 }
 
 /// Of the stream that a key opens.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, SimpleObject)]
 pub struct IngestMetadata {
     /// The stream's global id.
     pub stream_id: ID,
@@ -275,7 +276,7 @@ pub struct IngestMetadata {
 }
 
 /// Where a streamer can go.
-#[derive(Clone, Debug, SimpleObject)]
+#[derive(Clone, SimpleObject)]
 pub struct IngestEndpointResponse {
     /// The best.
     pub primary: IngestEndpoint,

@@ -1,4 +1,6 @@
-//! Live events.
+//! Live events, and writes that become safer.
+use std::sync::Arc;
+
 use async_graphql::{Context, Enum, ID, Json, SimpleObject, Subscription as Subscribe};
 use futures::{Stream, stream::unfold};
 use routing::model::{BroadcastId, StreamId, TenantId};
@@ -10,9 +12,10 @@ use super::{
     id::{self, Kind},
     scalar::Time,
     stream::{self, Primary, StreamStatus, int},
+    write::{self, WriteAcknowledgement},
 };
 use crate::{
-    gateway::{deps, session},
+    gateway::{Deps, deps, session},
     ports::{LiveEvent, LiveEventKind},
 };
 
@@ -137,6 +140,21 @@ impl Subscription {
             }
         };
         Ok(follow(deps.live.events(), tenant, wanted))
+    }
+
+    /// Tells once when a write is `REPLICATED`, at once where it is already, and then ends. The id is the
+    /// `extensions.writeId` of the mutation that made it. Any node answers.
+    async fn write_acknowledged(
+        &self,
+        ctx: &Context<'_>,
+        id: ID,
+    ) -> async_graphql::Result<
+        impl Stream<Item = async_graphql::Result<WriteAcknowledgement>> + use<>,
+    > {
+        let session = session(ctx)?.clone();
+        let tenant = session.tenant()?;
+        let deps = Arc::clone(ctx.data::<Arc<Deps>>()?);
+        Ok(write::follow(deps, session, tenant, id.0)?)
     }
 }
 

@@ -19,8 +19,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use mesh::{
+    authority::NodeGrant,
     identity::{ClusterKey, EpochSecret, NodeKey, RootKey},
-    records::{Records, RecordsOptions, Scope, changes},
+    records::{Change, Records, RecordsOptions, Scope, changes},
     store::MemoryStore,
     view::View,
 };
@@ -349,4 +350,44 @@ impl House {
         assert!(answer["errors"].is_null(), "{answer}");
         answer["data"]["createStream"].clone()
     }
+}
+
+/// Another gateway of the town's cluster, which has not heard of it yet: [`connect`] changes that.
+pub(crate) async fn fellow(town: &Town) -> House {
+    let (root, cluster_key) = (RootKey::from_seed([1; 32]), ClusterKey::from_seed([2; 32]));
+    let key = NodeKey::from_seed([9; 32]);
+    let (mesh, node, cluster) = (root.mesh(), key.id(), town.house.cluster);
+    let grant = NodeGrant {
+        mesh,
+        cluster,
+        node,
+        name: "paris".parse().unwrap(),
+        roles: all_roles(),
+        not_before: NOW,
+        expires: NOW.plus(NodeGrant::LASTS),
+        consent: key.consent(&mesh, cluster),
+        token: None,
+    };
+    let granted = vec![Change::Node(grant.issue(&cluster_key).unwrap())];
+    let here = &town.house.desk.records;
+    here.write(Scope::Mesh, granted, None).await.unwrap();
+    let records = open(key, &root).await;
+    let pieces = here.export_mesh().await;
+    records.import(pieces).await.unwrap();
+    house(records, node, cluster)
+}
+
+/// Links two nodes' records, as control links do.
+pub(crate) async fn connect(a: &House, b: &House) {
+    for (from, to) in [(a, b), (b, a)] {
+        let (id, to) = (from.node, to.desk.records.clone());
+        let mut outbox = from.desk.records.outbox().unwrap();
+        tokio::spawn(async move {
+            while let Some((_, message)) = outbox.recv().await {
+                to.receive(id, message).await;
+            }
+        });
+    }
+    a.desk.records.peer_connected(b.node).await;
+    b.desk.records.peer_connected(a.node).await;
 }

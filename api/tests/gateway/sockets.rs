@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use crate::house::{House, NOW, Town, town};
+use crate::house::{House, NOW, Town, connect, fellow, stranger, town};
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -249,4 +249,99 @@ async fn a_subscription_ends_with_its_token() {
         client.hear().await,
         json!({ "type": "complete", "id": "1" })
     );
+}
+
+/// A stream is made at a node: the answer's acknowledgement and the write's id.
+async fn write(house: &House, token: &Secret) -> (Value, String) {
+    let query =
+        "mutation { createStream(input: { name: \"Main stage\" }) { ... on Stream { id } } }";
+    let answer = house.ask(token, query).await;
+    let id = answer["extensions"]["writeId"].as_str();
+    let id = id.unwrap_or_else(|| panic!("{answer}")).to_owned();
+    (answer["extensions"]["acknowledgement"].clone(), id)
+}
+
+fn told(id: &str) -> Value {
+    let item = json!({ "id": id, "acknowledgement": "REPLICATED" });
+    json!({ "data": { "writeAcknowledged": item } })
+}
+
+#[tokio::test]
+async fn a_local_write_is_told_of_when_it_is_replicated_at_every_node() {
+    let town = town().await;
+    let (fellow, stranger) = (fellow(&town).await, stranger(&town).await);
+    let (ack, id) = write(&town.house, &town.token).await;
+    assert_eq!(ack, "LOCAL");
+    let query = format!("{{ writeAcknowledgement(id: \"{id}\") {{ id acknowledgement }} }}");
+    let now = town.house.ask(&town.token, &query).await;
+    assert_eq!(
+        now["data"]["writeAcknowledgement"],
+        json!({ "id": id, "acknowledgement": "LOCAL" }),
+        "{now}"
+    );
+
+    // At the node that took it, at one that will be the second disk, and at one without the tenant's records.
+    let follow =
+        format!("subscription {{ writeAcknowledged(id: \"{id}\") {{ id acknowledgement }} }}");
+    let mut clients = Vec::new();
+    for house in [&town.house, &fellow, &stranger] {
+        let mut client = Client::connect(house).await;
+        client.greet(&town.token).await;
+        client.subscribe("w", &follow).await;
+        // Answered after it: the subscription stands, and nothing was told yet.
+        client.say(json!({ "type": "ping" })).await;
+        assert_eq!(client.hear().await, json!({ "type": "pong" }));
+        clients.push(client);
+    }
+    connect(&town.house, &fellow).await;
+    for client in &mut clients {
+        let next = json!({ "type": "next", "id": "w", "payload": told(&id) });
+        assert_eq!(client.hear().await, next);
+        assert_eq!(
+            client.hear().await,
+            json!({ "type": "complete", "id": "w" })
+        );
+    }
+    let now = stranger.ask(&town.token, &query).await;
+    assert_eq!(
+        now["data"]["writeAcknowledgement"]["acknowledgement"], "REPLICATED",
+        "{now}"
+    );
+    // Who asks late is told at once.
+    clients[0].subscribe("late", &follow).await;
+    assert_eq!(
+        clients[0].hear().await,
+        json!({ "type": "next", "id": "late", "payload": told(&id) })
+    );
+}
+
+#[tokio::test]
+async fn a_write_that_never_was_or_is_another_tenants_is_not_found() {
+    let town = town().await;
+    let (_, id) = write(&town.house, &town.token).await;
+    let mut client = Client::connect(&town.house).await;
+    client.greet(&town.other_token).await;
+    // The other tenant has written nothing of that number.
+    let stream = "U3RyZWFtOjAwMDAwMDAwLTAwMDAtMDAwMC0wMDAwLTAwMDAwMDAwMDAwMA==";
+    for (number, (id, code)) in [
+        (&*id, "NOT_FOUND"),
+        ("nonsense", "NOT_FOUND"),
+        (stream, "VALIDATION_ERROR"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let follow = format!("subscription {{ writeAcknowledged(id: \"{id}\") {{ id }} }}");
+        let name = number.to_string();
+        client.subscribe(&name, &follow).await;
+        let error = client.hear().await;
+        assert_eq!(
+            (&error["type"], &error["id"]),
+            (&json!("error"), &json!(name))
+        );
+        assert_eq!(
+            error["payload"][0]["extensions"]["code"], code,
+            "{id}: {error}"
+        );
+    }
 }

@@ -78,13 +78,15 @@ impl Deriver {
                 .filter_map(|e| Some((e, lead(e)?, &self.epochs.get(&e.id)?.ts)));
             renditions.extend(rendition("ts".into(), Container::Ts, current, id, lines));
         }
-        let reports: HashMap<String, Vec<Report>> = renditions
+        let ended = self.epochs.get(&current.id).is_some_and(|k| k.over.0);
+        let mut reports: HashMap<String, (Vec<Report>, bool)> = renditions
             .iter()
             .filter(|r| r.container == Container::Cmaf)
             .map(|r| (r.name.clone(), reports(r, &renditions)))
             .collect();
         for rendition in &mut renditions {
-            rendition.reports = reports.get(&rendition.name).cloned().unwrap_or_default();
+            let (reports, early) = reports.remove(&rendition.name).unwrap_or_default();
+            (rendition.reports, rendition.early) = (reports, early && !ended);
         }
         View {
             epoch: Arc::clone(current),
@@ -238,6 +240,8 @@ fn rendition<'a>(
     let next = segments.last().map(|s| s.number + 1);
     let open = open.filter(|o| next.is_none_or(|n| n == o.number));
     let (first, long) = Rendition::window(&segments);
+    // A gap may still be filled: it does not count while something is being fetched.
+    let unbroken = segments.iter().skip(first).all(|s| !s.is_gap());
     let begins = segments.first().map(|s| &**s).or(open.as_ref());
     let whole = begins.is_some_and(|s| {
         let first = s.epoch.track(s.track).map(|t| t.first_segment);
@@ -251,39 +255,44 @@ fn rendition<'a>(
         open,
         hint,
         first,
-        full: long || whole,
+        full: (long || whole) && unbroken,
         reports: Vec::new(),
+        early: false,
         text: Default::default(),
     })
 }
 
-/// Where the others stood [`REPORT_LAG`] before this edge.
-fn reports(of: &Rendition, all: &[Rendition]) -> Vec<Report> {
+/// Where the others stood [`REPORT_LAG`] before this edge, and whether one of them is not here so far yet.
+fn reports(of: &Rendition, all: &[Rendition]) -> (Vec<Report>, bool) {
     let edge = |r: &Rendition| {
         let open = r.open.as_ref().filter(|o| !o.parts.is_empty());
         let last = open.or(r.segments.last().map(|s| &**s))?;
         Some((last.epoch.id, last.end, last.timescale()))
     };
     let Some((epoch, end, scale)) = edge(of) else {
-        return Vec::new();
+        return (Vec::new(), false);
     };
     let until = end - ticks(REPORT_LAG, scale);
-    let report = |other: &Rendition| {
+    let (mut reports, mut early) = (Vec::new(), false);
+    for other in all
+        .iter()
+        .filter(|o| o.container == Container::Cmaf && o.name != of.name)
+    {
         let limit = until * i64::from(other.track.timescale) / i64::from(scale.max(1));
         let segments = other.segments.iter().map(|s| &**s).chain(&other.open);
         let mut parts = segments
             .rev()
             .filter(|s| s.epoch.id == epoch)
-            .flat_map(|s| s.parts.iter().rev());
-        let part = parts.find(|p| p.end <= limit)?;
-        Some(Report {
-            name: other.name.clone(),
-            segment: part.segment,
-            part: part.number,
-        })
-    };
-    all.iter()
-        .filter(|o| o.container == Container::Cmaf && o.name != of.name)
-        .filter_map(report)
-        .collect()
+            .flat_map(|s| s.parts.iter().rev())
+            .peekable();
+        early |= limit > 0 && parts.peek().is_none_or(|last| last.end <= limit);
+        if let Some(part) = parts.find(|p| p.end <= limit) {
+            reports.push(Report {
+                name: other.name.clone(),
+                segment: part.segment,
+                part: part.number,
+            });
+        }
+    }
+    (reports, early)
 }

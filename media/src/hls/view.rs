@@ -49,10 +49,12 @@ pub struct Rendition {
     pub hint: Option<Hint>,
     /// Index of the first segment that the playlist lists.
     pub first: usize,
-    /// Whether the window is as long as it is at every node.
+    /// Whether the window is as long as it is at every node, and without a gap, which may be one that is being fetched.
     pub full: bool,
     /// Where the other renditions stand, as this edge tells it.
     pub reports: Vec<Report>,
+    /// Whether a report will be another at this edge, because its rendition is not here as far as it looks.
+    pub early: bool,
     pub(super) text: [OnceLock<Bytes>; 2],
 }
 

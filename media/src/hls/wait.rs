@@ -114,11 +114,12 @@ impl Rendition {
 impl View {
     /// Whether a first playlist can be given: a segment is listed, since ffmpeg gives up on a playlist that has only
     /// parts and hls.js calls it an error; and the window is as long as at every node, or nothing more can be fetched
-    /// back, or `late`: then it is as long as it is.
+    /// back, and the other renditions are here as far as it tells of them; or `late`: then it is as it is.
     #[must_use]
     pub fn ready(&self, name: &str, late: bool) -> bool {
-        self.rendition(name)
-            .is_some_and(|r| !r.segments.is_empty() && (r.full || self.filled || late))
+        self.rendition(name).is_some_and(|r| {
+            !r.segments.is_empty() && ((r.full || self.filled) && !r.early || late)
+        })
     }
 }
 

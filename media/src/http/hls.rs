@@ -142,8 +142,9 @@ pub(super) async fn playlist(
         };
         let late = watched.late(http.clock.uptime());
         match rendition.reload(position) {
-            Reload::Now => Look::Found(Ok(rendition.playlist(ask.skip))),
-            Reload::Hold => Look::Hold,
+            Reload::Now if view.ready(name, late) => Look::Found(Ok(rendition.playlist(ask.skip))),
+            // Not there yet, or not yet as at every other node.
+            Reload::Now | Reload::Hold => Look::Hold,
             // A player that comes from another node is not too far ahead: this one is still fetching.
             Reload::Refuse(_) if !view.ready(name, late) => Look::Hold,
             Reload::Refuse(why) => Look::Found(Err(why)),

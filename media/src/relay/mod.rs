@@ -58,7 +58,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use quinn::{Connection, Endpoint, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use routing::model::{BroadcastId, Clock, NodeId};
 use tokio::{
     sync::watch,
@@ -98,14 +98,9 @@ pub enum RelayError {
         "no certificate for node-to-node media can be made from this node's key; is the key file damaged?"
     )]
     Key,
-    /// The address cannot be used.
-    #[error("node-to-node media cannot use {address} (UDP): {error}; free it or configure another")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    /// The socket cannot be used.
+    #[error("node-to-node media cannot use its UDP socket: {0}")]
+    Socket(std::io::Error),
 }
 
 /// How much a relay does.
@@ -134,8 +129,8 @@ impl Default for RelayLimits {
 
 /// What a relay is started with.
 pub struct RelayOptions {
-    /// Where to listen (UDP); port 0 takes a free one.
-    pub bind: SocketAddr,
+    /// The UDP socket that it listens on and dials from, bound.
+    pub socket: std::net::UdpSocket,
     /// The node's Ed25519 seed.
     pub key_seed: Zeroizing<[u8; 32]>,
     /// The time.
@@ -174,9 +169,9 @@ impl Relay {
     /// [`RelayError`].
     pub fn start(options: RelayOptions) -> Result<Arc<Self>, RelayError> {
         let (server, client, me) = tls::configs(*options.key_seed)?;
-        let address = options.bind;
-        let bind = |error| RelayError::Bind { address, error };
-        let mut endpoint = Endpoint::server(server, address).map_err(bind)?;
+        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new(config, Some(server), options.socket, runtime);
+        let mut endpoint = endpoint.map_err(RelayError::Socket)?;
         endpoint.set_default_client_config(client);
         let relay = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),

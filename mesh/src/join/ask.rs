@@ -14,7 +14,7 @@ use rand_chacha::ChaCha20Rng;
 use routing::model::{Clock, ClusterId, Label, MeshId, NodeId, Role, Roles};
 
 use super::{
-    CLOCK, JoinToken,
+    CLOCK, JoinToken, KeepError, keep,
     wire::{Asked, Granted, Greeting, Introduction, MAX_GRANTED, Welcome, transcript},
 };
 use crate::{
@@ -22,8 +22,6 @@ use crate::{
     identity::{ClusterKey, DataDir, DataDirError, EpochSecret, NodeKey},
     link::{LinkError, LinkEvent, Links, Stream, frame},
     live::{grants, hello::First},
-    records::{OpenError, Records, RecordsOptions, WriteError},
-    store::{DiskStore, StoreError},
 };
 
 /// How long one address may take to connect, and each word to come.
@@ -129,18 +127,9 @@ pub enum JoinError {
     /// The link.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The directory does not take it.
+    /// What it was given could not be kept.
     #[error(transparent)]
-    Dir(#[from] DataDirError),
-    /// The store does not take it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The records cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The mesh scope cannot be kept.
-    #[error(transparent)]
-    Write(#[from] WriteError),
+    Keep(#[from] KeepError),
 }
 
 /// Joins the token's mesh. The node's key is made first and kept, so that a repeated call is the same node asking
@@ -156,7 +145,8 @@ pub async fn join(
     entropy: [u8; 32],
 ) -> Result<Joined, JoinError> {
     let mesh = token.mesh();
-    if let Some(ours) = dir.mesh()?.filter(|ours| *ours != mesh) {
+    let ours = dir.mesh().map_err(KeepError::Dir)?;
+    if let Some(ours) = ours.filter(|ours| *ours != mesh) {
         return Err(JoinError::OtherMesh { ours, theirs: mesh });
     }
     let now = clock.unix();
@@ -169,14 +159,7 @@ pub async fn join(
         return Err(JoinError::Ended { ago });
     }
     let mut rng = ChaCha20Rng::from_seed(entropy);
-    let key = match dir.node_key()? {
-        Some(key) => key,
-        None => {
-            let key = NodeKey::from_seed(rng.random());
-            dir.set_node_key(&key)?;
-            key
-        }
-    };
+    let key = own_key(dir, || rng.random()).map_err(KeepError::Dir)?;
     let (links, mut events, _) = Links::start(&SigningKey::from_bytes(&key.seed()), None).await?;
     let joiner = Joiner {
         key: &key,
@@ -199,7 +182,7 @@ pub async fn join(
         };
         match joiner.talk(stream, gateway, addr).await {
             Ok(Answer::Welcome(welcome)) => {
-                let joined = keep(dir, &key, mesh, *welcome, (gateway, addr), clock).await?;
+                let joined = take(dir, &key, mesh, *welcome, (gateway, addr), clock).await?;
                 return Ok(joined);
             }
             Ok(Answer::Elsewhere { addrs, why }) => {
@@ -218,6 +201,16 @@ pub async fn join(
     let tried = tried.join("; ");
     let unreachable = JoinError::Unreachable { tried };
     Err(refused.or(sent_on).unwrap_or(unreachable))
+}
+
+/// The key that this node joins by: the one that an earlier attempt kept, or a new one.
+fn own_key(dir: &DataDir, seed: impl FnOnce() -> [u8; 32]) -> Result<NodeKey, DataDirError> {
+    if let Some(key) = dir.node_key()? {
+        return Ok(key);
+    }
+    let key = NodeKey::from_seed(seed());
+    dir.set_node_key(&key)?;
+    Ok(key)
 }
 
 /// The addresses still to be asked.
@@ -416,14 +409,14 @@ impl Joiner<'_> {
 }
 
 /// Keeps what was given. The directory counts as a member's only when all of it is there.
-async fn keep(
+async fn take(
     dir: &DataDir,
     key: &NodeKey,
     mesh: MeshId,
     welcome: Welcome,
     (by, addr): (NodeId, SocketAddr),
     clock: Arc<dyn Clock>,
-) -> Result<Joined, JoinError> {
+) -> Result<Joined, KeepError> {
     let Welcome {
         cluster,
         node,
@@ -439,14 +432,7 @@ async fn keep(
         dir.set_cluster_key(&ClusterKey::from_seed(keys.cluster))?;
         dir.set_epoch_secret(&EpochSecret::from_bytes(keys.epoch))?;
     }
-    let records = Records::open(RecordsOptions {
-        mesh,
-        key: key.clone(),
-        store: Arc::new(DiskStore::open(dir.store_path())?),
-        clock,
-        epoch: dir.epoch_secret()?,
-    })
-    .await?;
+    let records = keep::records(dir, mesh, key, clock).await?;
     let pieces = pieces.into_iter().map(|p| Bytes::from(Vec::from(p)));
     let imported = records.import(pieces.collect()).await;
     records.stop().await;

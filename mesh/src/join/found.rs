@@ -5,11 +5,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 use routing::model::{Clock, ClusterId, Label, MeshId, NodeId, Roles};
 
+use super::{KeepError, keep};
 use crate::{
     authority::AuthorityError,
     identity::{ClusterKey, DataDir, DataDirError, EpochSecret, NodeKey, RootKey},
-    records::{OpenError, Records, RecordsOptions, Scope, WriteError, changes},
-    store::{DiskStore, StoreError},
+    records::{Change, Scope, changes},
 };
 
 /// What a mesh is founded with.
@@ -47,18 +47,50 @@ pub enum FoundError {
     /// A name breaks a rule.
     #[error(transparent)]
     Name(#[from] AuthorityError),
-    /// The directory does not take it.
+    /// What was made could not be kept.
     #[error(transparent)]
-    Dir(#[from] DataDirError),
-    /// The store does not take it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The records cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The first record was not written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
+    Keep(#[from] KeepError),
+}
+
+/// All that a founder makes at random.
+struct Made {
+    node: NodeKey,
+    root: RootKey,
+    cluster_key: ClusterKey,
+    epoch: EpochSecret,
+    cluster: ClusterId,
+}
+
+impl Made {
+    /// What an earlier attempt left is used again.
+    fn new(dir: &DataDir, mut rng: ChaCha20Rng) -> Result<Self, DataDirError> {
+        let mut seed = || rng.random::<[u8; 32]>();
+        let node = dir.node_key()?;
+        let node = node.unwrap_or_else(|| NodeKey::from_seed(seed()));
+        let root = dir.root_key()?;
+        let root = root.unwrap_or_else(|| RootKey::from_seed(seed()));
+        let cluster_key = dir.cluster_key()?;
+        let cluster_key = cluster_key.unwrap_or_else(|| ClusterKey::from_seed(seed()));
+        let epoch = dir.epoch_secret()?;
+        let epoch = epoch.unwrap_or_else(|| EpochSecret::from_bytes(seed()));
+        let cluster = dir.cluster()?;
+        let cluster = cluster.unwrap_or_else(|| ClusterId::from_bytes(rng.random()));
+        Ok(Self {
+            node,
+            root,
+            cluster_key,
+            epoch,
+            cluster,
+        })
+    }
+
+    fn keep(&self, dir: &DataDir) -> Result<(), DataDirError> {
+        dir.set_node_key(&self.node)?;
+        dir.set_root_key(&self.root)?;
+        dir.set_cluster_key(&self.cluster_key)?;
+        dir.set_epoch_secret(&self.epoch)?;
+        dir.set_cluster(self.cluster)
+    }
 }
 
 /// Founds a mesh with this machine as its first node. `entropy` is 32 bytes of the system's generator; all keys come
@@ -72,56 +104,43 @@ pub async fn found(
     clock: Arc<dyn Clock>,
     entropy: [u8; 32],
 ) -> Result<(MeshId, NodeId), FoundError> {
-    if let Some(mesh) = dir.mesh()? {
+    if let Some(mesh) = dir.mesh().map_err(KeepError::Dir)? {
         return Err(FoundError::Already { mesh });
     }
-    let mut rng = ChaCha20Rng::from_seed(entropy);
-    let mut seed = || rng.random::<[u8; 32]>();
-    // What an earlier attempt left is used again.
-    let node = dir
-        .node_key()?
-        .unwrap_or_else(|| NodeKey::from_seed(seed()));
-    let root = dir
-        .root_key()?
-        .unwrap_or_else(|| RootKey::from_seed(seed()));
-    let cluster_key = dir.cluster_key()?;
-    let cluster_key = cluster_key.unwrap_or_else(|| ClusterKey::from_seed(seed()));
-    let epoch = dir.epoch_secret()?;
-    let epoch = epoch.unwrap_or_else(|| EpochSecret::from_bytes(seed()));
-    let cluster = dir.cluster()?;
-    let cluster = cluster.unwrap_or_else(|| ClusterId::from_bytes(rng.random()));
+    let made = Made::new(dir, ChaCha20Rng::from_seed(entropy)).map_err(KeepError::Dir)?;
     let founding = changes::Founding {
         base: options.base,
         suffix: options.suffix,
-        cluster,
+        cluster: made.cluster,
         slug: options.slug,
         cluster_name: options.cluster_name,
         cluster_roles: options.cluster_roles,
         node_name: options.node_name,
         node_roles: options.node_roles,
     };
-    let first = changes::found(founding, (&root, &cluster_key, &node), clock.unix())?;
-    dir.set_node_key(&node)?;
-    dir.set_root_key(&root)?;
-    dir.set_cluster_key(&cluster_key)?;
-    dir.set_epoch_secret(&epoch)?;
-    dir.set_cluster(cluster)?;
-    let records = Records::open(RecordsOptions {
-        mesh: root.mesh(),
-        key: node.clone(),
-        store: Arc::new(DiskStore::open(dir.store_path())?),
-        clock,
-        epoch: Some(epoch),
-    })
-    .await?;
+    let keys = (&made.root, &made.cluster_key, &made.node);
+    let first = changes::found(founding, keys, clock.unix())?;
+    Ok(write(dir, &made, first, clock).await?)
+}
+
+/// Keeps the keys and the first record.
+async fn write(
+    dir: &DataDir,
+    made: &Made,
+    first: Vec<Change>,
+    clock: Arc<dyn Clock>,
+) -> Result<(MeshId, NodeId), KeepError> {
+    made.keep(dir)?;
+    let (mesh, node) = (made.root.mesh(), made.node.id());
+    let records = keep::records(dir, mesh, &made.node, clock).await?;
     records.write(Scope::Mesh, first, None).await?;
     records.stop().await;
     let config = records.config();
     let facts = config.facts();
-    if let (Some(cluster), Some(grant)) = (facts.cluster(cluster), facts.node(node.id())) {
+    if let (Some(cluster), Some(grant)) = (facts.cluster(made.cluster), facts.node(node)) {
         crate::live::grants::save(dir, cluster, grant)?;
     }
     // Written last: with it the directory counts as a member's.
-    dir.set_mesh(root.mesh())?;
-    Ok((root.mesh(), node.id()))
+    dir.set_mesh(mesh)?;
+    Ok((mesh, node))
 }

@@ -26,13 +26,17 @@
 //! its own; `shoal status` names the pair, and either can be revoked.
 mod ask;
 mod found;
+mod granted;
 mod issue;
+mod keep;
 mod token;
 pub(crate) mod wire;
 
 pub use ask::{JoinError, JoinOptions, Joined, join};
 pub use found::{FoundError, FoundOptions, found};
+pub use granted::granted;
 pub(crate) use issue::{Issuer, renew};
+pub use keep::KeepError;
 pub use token::{JoinPermit, JoinToken, TokenError, TokenOptions};
 
 /// Further than this apart, two clocks are too far apart to join.

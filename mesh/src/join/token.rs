@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::{Decode, Encode};
 use routing::model::{ClusterId, MeshId, NodeId, Roles, Secret, UnixMillis};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     authority::{Signed, Statement},
@@ -80,12 +80,19 @@ pub enum TokenError {
 
 #[derive(Encode, Decode)]
 struct Wire {
+    /// Wiped by whoever drops it: [`Wire::drop`].
     #[cbor(n(0), with = "minicbor::bytes")]
     secret: [u8; 32],
     #[n(1)]
     permit: Signed<JoinPermit>,
     #[n(2)]
     addrs: Vec<String>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 /// A one-time token. It cannot be printed by accident; [`JoinToken::text`] is for the operator's eyes.
@@ -201,7 +208,7 @@ impl FromStr for JoinToken {
         }
         Ok(Self {
             key,
-            permit: wire.permit,
+            permit: wire.permit.clone(),
             addrs,
         })
     }

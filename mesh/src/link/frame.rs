@@ -4,6 +4,7 @@ use std::io;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
 
 /// The longest frame of a link.
 pub(crate) const LINK: usize = 256 << 10;
@@ -29,7 +30,8 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R, max: usize) -> io
 
 /// Writes a frame; the caller flushes.
 pub(crate) async fn write<W: AsyncWrite + Unpin>(stream: &mut W, body: &[u8]) -> io::Result<()> {
-    let mut wire = Vec::with_capacity(body.len() + 4);
+    // Wiped, since answers to joiners have keys in them.
+    let mut wire = Zeroizing::new(Vec::with_capacity(body.len() + 4));
     append(&mut wire, body)?;
     stream.write_all(&wire).await
 }
@@ -60,7 +62,7 @@ where
     T: Encode<()>,
 {
     let bytes = minicbor::to_vec(value).map_err(|e| io::Error::other(e.to_string()))?;
-    write(stream, &bytes).await?;
+    write(stream, &Zeroizing::new(bytes)).await?;
     stream.flush().await
 }
 

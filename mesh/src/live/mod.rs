@@ -261,7 +261,7 @@ impl Mesh {
 
     /// Says how this node is. Others hear of it when it differs by more than 5 %, at most once a second.
     pub fn set_state(&self, state: NodeState) {
-        self.0.wanted.mention(|w| w.state = Some(state));
+        self.0.wanted.say_state(state);
     }
 
     /// Says that this node holds a broadcast; again for the same broadcast where something of it is new.

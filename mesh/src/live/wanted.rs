@@ -2,7 +2,10 @@
 //! there is never more waiting than there are subjects.
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -21,6 +24,8 @@ pub(crate) struct Words {
 pub(crate) struct Wanted {
     words: Mutex<Words>,
     wake: Notify,
+    /// The state was said once.
+    stated: AtomicBool,
 }
 
 impl Wanted {
@@ -29,13 +34,16 @@ impl Wanted {
     }
 
     pub(crate) fn say(&self, word: impl FnOnce(&mut Words)) {
-        self.mention(word);
+        word(&mut self.lock());
         self.wake.notify_one();
     }
 
-    /// As [`Wanted::say`], for what need not be heard before the driver wakes anyway, with the next beat.
-    pub(crate) fn mention(&self, word: impl FnOnce(&mut Words)) {
-        word(&mut self.lock());
+    /// Says how the node is: the first time at once, later words when the driver wakes anyway, with the next beat.
+    pub(crate) fn say_state(&self, state: NodeState) {
+        self.lock().state = Some(state);
+        if !self.stated.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
     }
 
     /// Waits for words.

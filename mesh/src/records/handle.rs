@@ -12,7 +12,7 @@ use routing::model::{Clock, MeshId, NodeId, StreamKey};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Change, IdempotencyKey, Scope, Upgrade, WriteError, Written,
+    Ack, Change, IdempotencyKey, Scope, Upgrade, WriteError, Written,
     task::{Command, Task},
 };
 use crate::{
@@ -174,8 +174,37 @@ impl Records {
         self.0.epoch.as_ref()
     }
 
-    /// Writes answered [`Ack::Local`](super::Ack::Local) that have reached a second disk since. A receiver that falls
-    /// more than 256 behind misses the oldest.
+    /// How safe a record is, by scope, author and number: one of any node that may write there, as long as this one
+    /// may too. `None` where this node cannot tell, or an own record of this number was never written.
+    pub async fn ack_of(&self, scope: Scope, author: NodeId, number: u64) -> Option<Ack> {
+        self.ask(|answer| Command::AckOf((scope, author, number), answer))
+            .await?
+    }
+
+    /// Waits until [`Records::ack_of`] says [`Ack::Replicated`]. False where it says nothing, or the node stops.
+    pub async fn replicated(&self, scope: Scope, author: NodeId, number: u64) -> bool {
+        let mut upgrades = self.upgrades();
+        loop {
+            match self.ack_of(scope, author, number).await {
+                Some(Ack::Replicated) => return true,
+                Some(Ack::Local) => {}
+                None => return false,
+            }
+            loop {
+                match upgrades.recv().await {
+                    Ok(u) if (u.scope, u.author) == (scope, author) && u.number >= number => {
+                        return true;
+                    }
+                    Ok(_) => {}
+                    // It may have been among those that were missed.
+                    Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => return false,
+                }
+            }
+        }
+    }
+
+    /// Word of records that have become safe. A receiver that falls more than 256 behind misses the oldest.
     #[must_use]
     pub fn upgrades(&self) -> broadcast::Receiver<Upgrade> {
         self.0.upgrades.subscribe()

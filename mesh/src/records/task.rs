@@ -30,9 +30,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const BURST: usize = 256;
 /// How many idempotency keys are remembered; the oldest go first.
 const REMEMBERED: usize = 4096;
-/// How many local writes are watched for their upgrade; the oldest go first.
+/// How many local writes are watched for their upgrade, to answer repeats of them; the oldest go first.
 const UPGRADABLE: usize = 4096;
 
+/// A record, by scope, author and number.
+type Which = (Scope, NodeId, u64);
 type Answer = oneshot::Sender<Result<Written, WriteError>>;
 
 /// What a handle asks of the task.
@@ -49,6 +51,7 @@ pub(super) enum Command {
     Import(Vec<Bytes>, oneshot::Sender<Result<usize, WriteError>>),
     Export(oneshot::Sender<Vec<Bytes>>),
     HeadsOf(NodeId, oneshot::Sender<Vec<(Scope, u64)>>),
+    AckOf(Which, oneshot::Sender<Option<Ack>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -62,6 +65,7 @@ struct Pending {
 
 /// See the module.
 pub(super) struct Task {
+    me: NodeId,
     replica: Replica,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -77,6 +81,10 @@ pub(super) struct Task {
     imports: Vec<(usize, oneshot::Sender<Result<usize, WriteError>>)>,
     /// What a failed commit left: it is tried again, together with what came since.
     unkept: Vec<Item>,
+    /// Others' records that are safe once everything is kept.
+    arrived: Vec<Upgrade>,
+    /// Answered after the burst, when it is known what of it was kept.
+    asked: Vec<(Which, oneshot::Sender<Option<Ack>>)>,
     retry_at: Option<Uptime>,
     remembered: HashMap<IdempotencyKey, (Record, Ack)>,
     remembered_order: VecDeque<IdempotencyKey>,
@@ -99,6 +107,7 @@ impl Task {
     ) -> Self {
         let next_edge = config.borrow().next_edge();
         Self {
+            me: replica.me(),
             next_edge,
             replica,
             store,
@@ -112,6 +121,8 @@ impl Task {
             waiting: Vec::new(),
             imports: Vec::new(),
             unkept: Vec::new(),
+            arrived: Vec::new(),
+            asked: Vec::new(),
             retry_at: None,
             remembered: HashMap::new(),
             remembered_order: VecDeque::new(),
@@ -148,6 +159,7 @@ impl Task {
             self.replica.tick(now);
             self.flush().await;
             self.answer_late(now);
+            self.answer_asked(now);
             if let Some(stopped) = stop {
                 inbox.close();
                 // The store is free for another when the answer comes.
@@ -185,6 +197,7 @@ impl Task {
             }
             Command::Export(answer) => drop(answer.send(self.replica.export_mesh())),
             Command::HeadsOf(author, answer) => drop(answer.send(self.replica.heads_of(author))),
+            Command::AckOf(which, answer) => self.asked.push((which, answer)),
             Command::Stop(answer) => return Some(answer),
         }
         None
@@ -211,6 +224,7 @@ impl Task {
                 let _ = answer.send(Ok(Written {
                     ack: *ack,
                     at: record.at(),
+                    number: record.number(),
                     repeats: Some(record.clone()),
                 }));
                 return;
@@ -315,22 +329,43 @@ impl Task {
                 }
             }
         }
-        for (scope, number) in output.safe {
-            let is = |r: &Record| (r.scope(), r.number()) == (scope, number);
-            if let Some(i) = self.waiting.iter().position(|w| is(&w.record)) {
-                let pending = self.waiting.swap_remove(i);
-                self.answer(pending, Ack::Replicated);
-            } else if let Some(i) = self.upgradable.iter().position(|(r, _)| is(r))
-                && let Some((record, key)) = self.upgradable.remove(i)
-            {
-                if let Some((_, ack)) = key.and_then(|k| self.remembered.get_mut(&k)) {
-                    *ack = Ack::Replicated;
-                }
-                let at = record.at();
-                // Nobody may be listening.
-                let _ = self.upgrades.send(Upgrade { scope, at });
+        for (scope, author, number) in output.safe {
+            let upgrade = Upgrade {
+                scope,
+                author,
+                number,
+            };
+            if author == self.me {
+                self.upgrade(upgrade);
+            } else {
+                self.arrived.push(upgrade);
             }
         }
+        if self.unkept.is_empty() {
+            for upgrade in self.arrived.drain(..) {
+                // Nobody may be listening.
+                let _ = self.upgrades.send(upgrade);
+            }
+        }
+    }
+
+    /// Own records are safe up to a number: answers who waits for that, and remembers it for repeats.
+    fn upgrade(&mut self, upgrade: Upgrade) {
+        let is = |r: &Record| r.scope() == upgrade.scope && r.number() <= upgrade.number;
+        let waiting = self.waiting.extract_if(.., |w| is(&w.record));
+        for pending in waiting.collect::<Vec<_>>() {
+            self.answer(pending, Ack::Replicated);
+        }
+        let upgradable = std::mem::take(&mut self.upgradable);
+        for (record, key) in upgradable {
+            if !is(&record) {
+                self.upgradable.push_back((record, key));
+            } else if let Some((_, ack)) = key.and_then(|k| self.remembered.get_mut(&k)) {
+                *ack = Ack::Replicated;
+            }
+        }
+        // Nobody may be listening.
+        let _ = self.upgrades.send(upgrade);
     }
 
     /// Answers those that waited long enough, or that wait for nobody.
@@ -350,6 +385,18 @@ impl Task {
         }
     }
 
+    fn answer_asked(&mut self, now: Now) {
+        for ((scope, author, number), answer) in std::mem::take(&mut self.asked) {
+            let unkept = |u: &Upgrade| (u.scope, u.author) == (scope, author) && u.number <= number;
+            let ack = match self.arrived.iter().any(unkept) {
+                true => Some(Ack::Local),
+                false => self.replica.ack_of(scope, author, number, now),
+            };
+            // Whoever asked may have gone meanwhile.
+            let _ = answer.send(ack);
+        }
+    }
+
     fn answer(&mut self, pending: Pending, ack: Ack) {
         let Pending {
             record,
@@ -362,6 +409,7 @@ impl Task {
             let _ = answer.send(Ok(Written {
                 ack,
                 at: record.at(),
+                number: record.number(),
                 repeats: repeat.then(|| record.clone()),
             }));
         }

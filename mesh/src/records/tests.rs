@@ -122,16 +122,39 @@ async fn a_second_disk_makes_a_write_replicated() {
         .await
         .unwrap();
     assert_eq!(early.ack, Ack::Local);
+    let (me, number) = (world.node(0).id(), early.number);
+    assert_eq!(a.ack_of(scope, me, number).await, Some(Ack::Local));
+    assert_eq!(a.ack_of(scope, me, number + 1).await, None, "never written");
+    assert!(!a.replicated(scope, me, number + 1).await);
+    let (at_a, at_b) = (a.clone(), b.clone());
+    let followed = tokio::spawn(async move { at_a.replicated(scope, me, number).await });
+    assert_eq!(
+        b.ack_of(scope, me, number).await,
+        None,
+        "before it knows that it may write there"
+    );
 
     link(&world, (0, outbox), b.clone());
     link(&world, (1, b.outbox().unwrap()), a.clone());
     b.peer_connected(world.node(0).id()).await;
     // What was written before there was a peer is upgraded as well, and comes first.
-    let upgraded = async { while upgrades.recv().await.unwrap().at != early.at {} };
+    let upgraded = async {
+        loop {
+            let up = upgrades.recv().await.unwrap();
+            if (up.scope, up.author) == (scope, me) && up.number >= early.number {
+                break;
+            }
+        }
+    };
     tokio::time::timeout(Duration::from_secs(10), upgraded)
         .await
         .unwrap();
+    assert!(followed.await.unwrap());
+    assert_eq!(a.ack_of(scope, me, number).await, Some(Ack::Replicated));
     assert!(b.reconciled().wait_for(|r| *r).await.is_ok());
+    // The other disk is this one.
+    let there = tokio::time::timeout(Duration::from_secs(5), at_b.replicated(scope, me, number));
+    assert_eq!(there.await, Ok(true));
     let late = world.stream("late");
     let written = a.write(scope, late.changes, None).await.unwrap();
     assert_eq!(written.ack, Ack::Replicated);

@@ -1,7 +1,7 @@
 //! What a write asks and answers.
 use std::time::Duration;
 
-use routing::model::{Hlc, TenantId};
+use routing::model::{Hlc, NodeId, TenantId};
 
 use super::{ChangeError, Record, RecordError, Scope};
 use crate::store::StoreError;
@@ -22,17 +22,22 @@ pub struct Written {
     pub ack: Ack,
     /// Its stamp.
     pub at: Hlc,
+    /// Its number among this node's records of the scope.
+    pub number: u64,
     /// Where the idempotency key was used before: the record that was written then, and nothing was written now.
     pub repeats: Option<Record>,
 }
 
-/// A write that was answered [`Ack::Local`] has reached a second disk.
+/// Records have come to be on two disks of nodes that could have written them: what was answered [`Ack::Local`] among
+/// them is [`Ack::Replicated`] now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upgrade {
-    /// Where it was written.
+    /// Where they were written.
     pub scope: Scope,
-    /// Its stamp, as in [`Written`].
-    pub at: Hlc,
+    /// By whom.
+    pub author: NodeId,
+    /// Up to which number, as in [`Written`]: logs have no gaps.
+    pub number: u64,
 }
 
 /// What a client names a mutation by, so that a repeated one is answered and not done again. Kept as a hash.

@@ -66,6 +66,8 @@ impl Replica {
                     }
                     if *sum == self.sum(scope) {
                         self.reconciled |= scope == Scope::Mesh;
+                        let all = self.logs.len((scope, self.me));
+                        self.note_safe(peer, scope, all, now);
                     } else {
                         self.send_all_heads(peer, scope);
                     }
@@ -149,8 +151,7 @@ impl Replica {
                         number,
                     },
                 );
-            }
-            if head.author == self.me {
+            } else if head.author == self.me {
                 self.note_safe(peer, scope, head.number, now);
             }
         }
@@ -183,18 +184,14 @@ impl Replica {
                 .is_some_and(|r| !r.hash().starts_with(head.hash.as_slice()))
     }
 
+    /// A peer has this node's records up to `number` on its disk.
     fn note_safe(&mut self, peer: NodeId, scope: Scope, number: u64, now: Now) {
-        if self.watched.is_empty() || !self.makes_safe(peer, scope, now) {
-            return;
-        }
-        let safe: Vec<_> = self
-            .watched
-            .range((scope, 0)..=(scope, number))
-            .copied()
-            .collect();
-        for one in safe {
-            self.watched.remove(&one);
-            self.out.safe.push(one);
+        // What a peer may say beyond that is not there to be safe.
+        let number = number.min(self.logs.len((scope, self.me)));
+        let known = self.safe.get(&scope).copied().unwrap_or(0);
+        if number > known && self.makes_safe(peer, scope, now) {
+            self.safe.insert(scope, number);
+            self.out.safe.push((scope, self.me, number));
         }
     }
 

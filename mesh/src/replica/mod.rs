@@ -26,7 +26,7 @@ use routing::model::{Hlc, MeshId, NodeId, Role, UnixMillis, Uptime, Verbs};
 use crate::{
     config::Config,
     identity::NodeKey,
-    records::{Change, OpenError, Record, Scope},
+    records::{Ack, Change, OpenError, Record, Scope},
     state::{Evidence, State, Verdict},
     store::Item,
 };
@@ -47,8 +47,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const PARK_EVERY: Duration = Duration::from_secs(1);
 /// The most messages that wait to be taken out. What does not fit is dropped and mended later.
 const MAX_OUT: usize = 4096;
-/// The most writes whose arrival on a second disk is watched for; the oldest are forgotten first.
-const MAX_WATCHED: usize = 4096;
 
 /// Both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +64,9 @@ pub struct Output {
     pub keep: Vec<Item>,
     /// Messages to peers, in order.
     pub send: Vec<(NodeId, Bytes)>,
-    /// Own records that a second disk has now, by scope and number.
-    pub safe: Vec<(Scope, u64)>,
+    /// Whose records of which scope have come to be on two disks of nodes that could have written them, up to which
+    /// number: own ones that a peer has, others' that came here. The latter once they are kept.
+    pub safe: Vec<(Scope, NodeId, u64)>,
     /// Evidence that came up.
     pub evidence: Vec<Evidence>,
     /// The configuration is another.
@@ -112,7 +111,8 @@ pub struct Replica {
     /// The highest stamp that was seen.
     seen: Hlc,
     prepared: Vec<Record>,
-    watched: BTreeSet<(Scope, u64)>,
+    /// Up to which number own records are known to be on a second disk that makes them safe.
+    safe: BTreeMap<Scope, u64>,
     reconciled: bool,
     out: Output,
 }
@@ -138,7 +138,7 @@ impl Replica {
             sums: BTreeMap::new(),
             seen: Hlc::default(),
             prepared: Vec::new(),
-            watched: BTreeSet::new(),
+            safe: BTreeMap::new(),
             reconciled: false,
             out: Output::default(),
             key,
@@ -237,6 +237,12 @@ impl Replica {
         self.out.keep.len() - before
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub const fn me(&self) -> NodeId {
+        self.me
+    }
+
     /// When [`Replica::tick`] has something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Uptime> {
@@ -281,6 +287,19 @@ impl Replica {
                 .standing(node, now.unix)
                 .is_some_and(|s| s.roles.has(Role::Gateway)),
         }
+    }
+
+    /// How safe a record is that is somebody's number `number` in a scope. `None` where this node cannot tell: it is an
+    /// own one that was never written, or another's and this node's disk makes nothing safe there.
+    #[must_use]
+    pub fn ack_of(&self, scope: Scope, author: NodeId, number: u64, now: Now) -> Option<Ack> {
+        let here = number <= self.logs.len((scope, author));
+        let safe = if author != self.me {
+            self.makes_safe(self.me, scope, now).then_some(here)
+        } else {
+            here.then(|| self.safe.get(&scope).is_some_and(|last| number <= *last))
+        };
+        Some(if safe? { Ack::Replicated } else { Ack::Local })
     }
 
     /// Whether a peer is connected whose disk would make a record of this scope safe.
@@ -350,9 +369,13 @@ impl Replica {
         self.seen = self.seen.max(record.at());
         self.state.apply(&record);
         self.sums.remove(&id.0);
+        let number = record.number();
         self.logs.push(record);
         self.out.changed = true;
         if id.1 != self.me {
+            if self.makes_safe(self.me, id.0, now) {
+                self.out.safe.push((id.0, id.1, number));
+            }
             self.news.insert(id);
             self.news_due.get_or_insert(now.up + NEWS_AFTER);
         }

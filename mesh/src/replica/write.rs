@@ -1,7 +1,7 @@
 //! Writing: a record is prepared, kept on the disk by whoever drives the replica, and only then taken.
 use std::time::Duration;
 
-use super::{Fit, MAX_WATCHED, Now, Replica};
+use super::{Fit, Now, Replica};
 use crate::{
     records::{Change, Record, Scope, Slot, WriteError},
     state::Verdict,
@@ -90,13 +90,9 @@ impl Replica {
             // A twin that came from elsewhere meanwhile makes evidence against this very node.
             if self.logs.fit(record) == Fit::Next {
                 self.take(record.clone(), now);
-                self.watched.insert((record.scope(), record.number()));
             } else {
                 self.offer(record.clone(), now);
             }
-        }
-        while self.watched.len() > MAX_WATCHED {
-            self.watched.pop_first();
         }
         self.settle(now);
         for record in &prepared {

@@ -18,7 +18,7 @@ static CLIP: &[u8] = include_bytes!("../../assets/demo.flv");
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Publishes under `key` at the first of `targets` that takes it, until `stop`.
-pub(super) async fn run(targets: Vec<SocketAddr>, key: String, stop: CancellationToken) {
+pub(super) async fn run(targets: Vec<SocketAddr>, key: StreamKey, stop: CancellationToken) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     for (seed, target) in targets.iter().cycle().enumerate() {
         let attempt = publish(*target, &key, seed as u64, &clock, &stop);
@@ -38,7 +38,7 @@ pub(super) async fn run(targets: Vec<SocketAddr>, key: String, stop: Cancellatio
 
 async fn publish(
     target: SocketAddr,
-    key: &str,
+    key: &StreamKey,
     seed: u64,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
@@ -47,7 +47,7 @@ async fn publish(
     let target = Target {
         host: target.to_string(),
         app: "live".into(),
-        key: StreamKey::new(key),
+        key: key.clone(),
     };
     let mut publisher = Publisher::connect(&target, seed).await?;
     publisher

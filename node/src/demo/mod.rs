@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
+use routing::model::{Exposed, Secret, StreamKey};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -44,8 +45,8 @@ struct Ready {
     base: String,
     tenant: String,
     tenant_domain: String,
-    token: String,
-    stream_key: String,
+    token: Exposed,
+    stream_key: Exposed,
     playback_id: String,
     graphql: String,
     console: String,
@@ -134,8 +135,8 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
                 .collect(),
             minutes: 5,
         };
-        let token: String = local::ask(&first.dir, "POST", "/token", &ask).await?;
-        setup::join(&site.dir, &token, Some(PLACES[i].0.parse()?)).await?;
+        let token: Exposed = local::ask(&first.dir, "POST", "/token", &ask).await?;
+        setup::join(&site.dir, &token.0, Some(PLACES[i].0.parse()?)).await?;
         nodes.push(Node::start(&site.config, &site.log)?);
     }
     for i in 1..sites.len() {
@@ -149,7 +150,7 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
     };
     let tenant: TenantMade = local::ask(&first.dir, "POST", "/tenants", &ask).await?;
     let (stream_key, playback_id) =
-        create_stream(SocketAddr::new(first.ip, ports.http), &tenant.token).await?;
+        create_stream(SocketAddr::new(first.ip, ports.http), &tenant.token.0).await?;
 
     let feeding = CancellationToken::new();
     let _stop_feeding = feeding.clone().drop_guard();
@@ -159,7 +160,8 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
             .iter()
             .map(|s| SocketAddr::new(s.ip, ports.rtmp))
             .collect();
-        tokio::spawn(feed::run(targets, stream_key.clone(), feeding));
+        let key = StreamKey::new(stream_key.0.expose());
+        tokio::spawn(feed::run(targets, key, feeding));
         for site in &sites {
             playable(SocketAddr::new(site.ip, ports.http), &playback_id).await?;
         }
@@ -314,11 +316,11 @@ fn tail(log: &Path) -> String {
 }
 
 /// Makes the stream by GraphQL, as any developer would.
-async fn create_stream(http: SocketAddr, token: &str) -> anyhow::Result<(String, String)> {
+async fn create_stream(http: SocketAddr, token: &Secret) -> anyhow::Result<(Exposed, String)> {
     let query = "mutation($name: String!) { createStream(input: { name: $name }) { __typename \
                  ... on Stream { streamKey playbackId } ... on ValidationError { message } ... on AuthError { message } } }";
     let body = json!({ "query": query, "variables": { "name": "Demo" } });
-    let answer = http_client::post_json(http, "/graphql", Some(token), &body).await?;
+    let answer = http_client::post_json(http, "/graphql", Some(token.expose()), &body).await?;
     let made = &answer["data"]["createStream"];
     let text = |key: &str| {
         made[key]
@@ -326,7 +328,8 @@ async fn create_stream(http: SocketAddr, token: &str) -> anyhow::Result<(String,
             .map(str::to_owned)
             .with_context(|| format!("no stream was made: {answer}"))
     };
-    Ok((text("streamKey")?, text("playbackId")?))
+    let key = Exposed(Secret::new(text("streamKey")?));
+    Ok((key, text("playbackId")?))
 }
 
 /// Waits until a node's playlist can be played.
@@ -402,14 +405,16 @@ fn describe(ready: &Ready, sites: &[Site], ports: Ports) -> String {
     let _ = writeln!(
         text,
         "  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv rtmp://{}/live/{}",
-        ready.nodes[1].rtmp, ready.stream_key
+        ready.nodes[1].rtmp,
+        ready.stream_key.0.expose()
     );
     let _ = writeln!(text, "\nKill the node that serves you, and keep watching:");
     let _ = writeln!(text, "  kill -9 {}", ready.nodes[0].pid);
     let _ = writeln!(
         text,
         "\nGraphQL: {}   token: {}",
-        ready.graphql, ready.token
+        ready.graphql,
+        ready.token.0.expose()
     );
     let _ = write!(text, "\nStop with Ctrl-C: nothing stays behind.");
     text

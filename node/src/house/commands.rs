@@ -12,7 +12,7 @@ use mesh::{
     records::{Ack, Scope, changes},
     view::Service,
 };
-use routing::model::{Label, NodeId, Place, Prefix, Role, UnixMillis, Verb, Verbs};
+use routing::model::{Exposed, Label, NodeId, Place, Prefix, Role, UnixMillis, Verb, Verbs};
 use serde::{Deserialize, Serialize};
 
 use super::House;
@@ -111,7 +111,7 @@ pub struct TenantMade {
     /// Its domain.
     pub domain: String,
     /// Its first API token. Shown once: nobody keeps its text.
-    pub token: String,
+    pub token: Exposed,
     /// `REPLICATED` once a second disk has it, else `LOCAL`.
     pub acknowledgement: String,
 }
@@ -286,7 +286,7 @@ fn used_twice(config: &mesh::config::Config) -> Vec<(Label, Label)> {
     pair.collect()
 }
 
-async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -> Answer<String> {
+async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -> Answer<Exposed> {
     let roles = ask.roles.iter().copied().collect();
     let lasts = std::time::Duration::from_secs(u64::from(ask.minutes) * 60);
     let options = TokenOptions {
@@ -295,7 +295,7 @@ async fn token(State(house): State<Arc<House>>, Json(ask): Json<TokenRequest>) -
         addrs: Vec::new(),
     };
     let token = house.mesh.create_token(options).map_err(refuse)?;
-    Ok(Json(token.text().expose().to_owned()))
+    Ok(Json(Exposed(token.text())))
 }
 
 async fn create_tenant(
@@ -348,7 +348,7 @@ async fn create_tenant(
     Ok(Json(TenantMade {
         tenant: made.tenant.to_string(),
         domain: format!("{}.{}.{}", ask.label, config.suffix(), config.base()),
-        token: token.text.expose().to_owned(),
+        token: Exposed(token.text),
         acknowledgement: match written.ack {
             Ack::Replicated => "REPLICATED".into(),
             Ack::Local => "LOCAL".into(),

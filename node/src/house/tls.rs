@@ -11,9 +11,9 @@ use mesh::{
     carry::{HandleError, Handler},
     identity::{DataDir, DataDirError},
 };
-use routing::model::{NodeId, Role};
+use routing::model::{Exposed, NodeId, Role, Secret};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{House, refuse};
 use crate::certs::{Authority, Leaf, LeafKey};
@@ -33,22 +33,42 @@ struct Ask {
 }
 
 /// The authority itself, as it crosses a link to a fellow gateway.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pair {
     certificate: String,
-    key: String,
+    key: Exposed,
+}
+
+impl Pair {
+    /// Its bytes for the link, wiped when the last of them is sent.
+    fn to_bytes(&self) -> serde_json::Result<Bytes> {
+        // With room for all of it: what a vector leaves behind when it grows is not wiped.
+        let room = self.certificate.len() + self.key.0.expose().len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * room + 64));
+        serde_json::to_writer(&mut *bytes, self)?;
+        Ok(Bytes::from_owner(bytes))
+    }
+
+    /// Reads them, and wipes them where nobody else holds them.
+    fn from_bytes(bytes: Bytes) -> serde_json::Result<Self> {
+        let pair = serde_json::from_slice(&bytes);
+        if let Ok(mut bytes) = bytes.try_into_mut() {
+            bytes.as_mut().zeroize();
+        }
+        pair
+    }
 }
 
 const KEY: &str = "ca.key";
 const CERTIFICATE: &str = "ca.pem";
 
-fn text(data: &DataDir, name: &str) -> Option<Zeroizing<String>> {
+fn text(data: &DataDir, name: &str) -> Option<String> {
     let bytes = data.read(name).ok()??;
-    Some(Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned()))
+    Some(std::str::from_utf8(&bytes).ok()?.to_owned())
 }
 
 fn store(data: &DataDir, authority: &Authority) -> Result<(), DataDirError> {
-    data.write(KEY, authority.key_pem().as_bytes())?;
+    data.write(KEY, authority.key_pem().expose().as_bytes())?;
     data.write(CERTIFICATE, authority.certificate_pem().as_bytes())
 }
 
@@ -113,10 +133,10 @@ impl House {
         let Ok(answer) = self.ask_gateways(AUTHORITY, Bytes::new()).await else {
             return;
         };
-        let Ok(pair) = serde_json::from_slice::<Pair>(&answer) else {
+        let Ok(pair) = Pair::from_bytes(answer) else {
             return;
         };
-        let authority = Authority::from_pem(pair.certificate, Zeroizing::new(pair.key));
+        let authority = Authority::from_pem(pair.certificate, pair.key.0);
         if let Err(error) = store(&self.data, &authority) {
             tracing::warn!(%error, "the mesh's certificate authority is kept in memory only");
         }
@@ -190,12 +210,12 @@ impl House {
         if let Some(authority) = self.authority.load().as_ref() {
             return Some(authority.certificate_pem().to_owned());
         }
-        text(&self.data, CERTIFICATE).map(|pem| pem.to_string())
+        text(&self.data, CERTIFICATE)
     }
 
     pub(crate) fn load_authority(data: &DataDir) -> Option<Arc<Authority>> {
-        let certificate = text(data, CERTIFICATE)?.to_string();
-        Some(Arc::new(Authority::from_pem(certificate, text(data, KEY)?)))
+        let key = Secret::new(text(data, KEY)?);
+        Some(Arc::new(Authority::from_pem(text(data, CERTIFICATE)?, key)))
     }
 
     pub(crate) fn serve_tls(self: &Arc<Self>) {
@@ -254,9 +274,9 @@ impl Handler for AuthorityDesk {
             }
             let pair = Pair {
                 certificate: authority.certificate_pem().to_owned(),
-                key: authority.key_pem().to_owned(),
+                key: Exposed(authority.key_pem().clone()),
             };
-            serde_json::to_vec(&pair).map(Bytes::from).map_err(refuse)
+            pair.to_bytes().map_err(refuse)
         }
         .boxed()
     }
@@ -279,5 +299,26 @@ impl House {
             || name
                 .strip_suffix(config.base())
                 .is_some_and(|rest| rest.ends_with('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authoritys_key_crosses_a_link_whole_and_cannot_be_printed() {
+        let pair = Pair {
+            certificate: "CERTIFICATE\n".into(),
+            key: Exposed(Secret::new("KEY\n".into())),
+        };
+        assert!(!format!("{pair:?}").contains("KEY"), "{pair:?}");
+        let bytes = pair.to_bytes().unwrap();
+        let back = Pair::from_bytes(bytes).unwrap();
+        assert_eq!(
+            (&back.certificate, &back.key),
+            (&pair.certificate, &pair.key)
+        );
+        assert!(Pair::from_bytes(Bytes::from_static(b"{}")).is_err());
     }
 }

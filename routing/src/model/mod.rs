@@ -14,5 +14,5 @@ pub use id::{
 pub use load::{BitsPerSecond, Capacity, Load, Mode, Permille, Role, Roles, Verb, Verbs};
 pub use place::{Place, PlaceError, Region};
 pub use prefix::{Prefix, PrefixError};
-pub use secret::{Secret, StreamKey};
+pub use secret::{Exposed, Secret, StreamKey};
 pub use track::{Codec, TrackDetail, TrackKind, TrackSummary};

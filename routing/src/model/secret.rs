@@ -1,6 +1,7 @@
 //! Secrets that cannot be printed.
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -37,6 +38,23 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
+
+/// A secret on its way to somebody who may have it: the one form of a secret that is written out by `serde`, as a plain
+/// text. `Debug` shows no more of it than of [`Secret`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposed(pub Secret);
+
+impl Serialize for Exposed {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Exposed {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d).map(|text| Self(Secret::new(text)))
+    }
+}
 
 /// What a streamer shows to publish: `sk_` and 28 of `a-z0-9` (over 128 bits) when we made it. Read
 /// case-insensitively.
@@ -89,5 +107,14 @@ mod tests {
         assert_eq!(format!("{key:?}"), "StreamKey(Secret(..))");
         assert_eq!(key, StreamKey::new("SK_abc"));
         assert_eq!(key.hash(), StreamKey::new("sk_abc").hash());
+    }
+
+    #[test]
+    fn what_is_written_out_on_purpose_reads_back_and_cannot_be_printed_either() {
+        let handed = Exposed(Secret::new("open sesame".into()));
+        let wire = serde_json::to_string(&handed).unwrap();
+        assert_eq!(wire, "\"open sesame\"");
+        assert_eq!(serde_json::from_str::<Exposed>(&wire).unwrap(), handed);
+        assert_eq!(format!("{handed:?}"), "Exposed(Secret(..))");
     }
 }

@@ -88,7 +88,7 @@ fn relay(
     let broadcasts = Arc::new(Broadcasts::new(Limits::default()));
     let house = Arc::new(House(sources, channel::Sender::new(0)));
     let relay = Relay::start(RelayOptions {
-        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        socket: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
         key_seed: [seed; 32].into(),
         clock: Arc::new(clock),
         gate: house.clone(),

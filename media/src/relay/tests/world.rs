@@ -214,7 +214,7 @@ impl Node {
         let me = NodeId::from_bytes(public.to_bytes());
         let ports = |world| Arc::new(Ports { world, me });
         let relay = Relay::start(RelayOptions {
-            bind: (Ipv4Addr::LOCALHOST, 0).into(),
+            socket: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
             key_seed: Zeroizing::new([seed; 32]),
             clock: Arc::clone(&world.clock),
             gate: ports(Arc::clone(world)),

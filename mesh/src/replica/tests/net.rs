@@ -125,8 +125,9 @@ impl Net {
         let node = &mut self.nodes[i];
         let out = node.replica.take_output();
         node.store.commit(&out.keep).unwrap();
-        for one in out.safe {
-            node.safe.insert(one, self.now);
+        let me = self.world.node(u8::try_from(i).unwrap()).id();
+        for (scope, _, number) in out.safe.into_iter().filter(|s| s.1 == me) {
+            node.safe.insert((scope, number), self.now);
         }
         for (to, bytes) in out.send {
             let node = &mut self.nodes[i];
