@@ -404,9 +404,6 @@ fn status_explain_and_tenants_answer_people_and_programs() {
     );
     assert_eq!(
         keys(&status["streams"][0]),
-<<<<<<< HEAD
-        ["name", "origin", "playback_id", "replicas", "route", "tenant"]
-=======
         [
             "name",
             "origin",
@@ -415,7 +412,6 @@ fn status_explain_and_tenants_answer_people_and_programs() {
             "route",
             "tenant"
         ]
->>>>>>> mesh
     );
     let playback = text(&status["streams"][0]["playback_id"]);
     let mesh = text(&status["mesh"]);
