@@ -1,10 +1,10 @@
 // Opens a page in headless Chromium and reports how it plays, every 250 ms, as JSON lines on standard output.
 //
-//   node watch.mjs URL [--player page|hls.js] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
+//   node watch.mjs URL [--player page|hls.js|shaka] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
 //                      [--for SECONDS] [--shot FILE.png] [--every MS]
 //
-// `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js` plays URL, a playlist,
-// with hls.js on an empty page of ours. Names are looked up by the system (in a namespace: its resolv.conf) unless
+// `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js` and `--player shaka` play
+// URL, a playlist, with hls.js or shaka-player on an empty page of ours. Names are looked up by the system (in a namespace: its resolv.conf) unless
 // mapped. The first line is {"event":"ready"} once the browser runs; then samples:
 //
 //   {"event":"sample","at":UNIX_MS,"currentTime":S,"readyState":N,"paused":B,"width":N,"frame":N|null,"node":TEXT,
@@ -50,41 +50,83 @@ page.on("console", (m) => m.type() === "error" && say("console", { text: m.text(
 page.on("pageerror", (e) => say("console", { text: String(e).slice(0, 500) }));
 say("ready");
 
+// Players of others: where their script is in its package, and what the page does with it.
+const players = {
+  "hls.js": {
+    script: "hls.js/dist/hls.min.js",
+    start: (url) => {
+      const video = document.getElementById("video");
+      const hls = new window.Hls({ lowLatencyMode: true });
+      const seen = { errors: [], switches: [], stalls: 0 };
+      let last = "";
+      hls.on(window.Hls.Events.FRAG_LOADED, (_, d) => {
+        const { host } = new URL((d.part ?? d.frag).url);
+        if (last && host !== last) seen.switches.push({ from: last, to: host });
+        last = host;
+      });
+      hls.on(window.Hls.Events.ERROR, (_, d) => {
+        seen.errors.push({ text: `${d.details}${d.fatal ? " (fatal)" : ""}` });
+        if (d.details === "bufferStalledError") seen.stalls++;
+      });
+      hls.loadSource(url);
+      hls.attachMedia(video);
+      video.play().catch(() => {});
+      window.shoal = {
+        video,
+        state: () => ({
+          phase: "hls.js", node: last, latency: hls.latency, glass: null, switches: seen.switches, stalls: seen.stalls, jumps: 0, rounds: 1,
+          errors: seen.errors, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]),
+        }),
+      };
+    },
+  },
+  shaka: {
+    script: "shaka-player/dist/shaka-player.compiled.js",
+    start: (url) => {
+      const { shaka } = window;
+      shaka.polyfill.installAll();
+      const video = document.getElementById("video");
+      const player = new shaka.Player();
+      // Whole segments: at the live edge shaka 5.2 begins with holes although it has every part, which hls.js plays without.
+      player.configure("streaming.lowLatencyMode", false);
+      const seen = { errors: [], switches: [] };
+      let last = "";
+      const failed = (e) => seen.errors.push({ text: `shaka ${e.severity === 2 ? "(fatal) " : ""}${e.category}.${e.code ?? e}` });
+      player.addEventListener("error", (e) => failed(e.detail));
+      player.getNetworkingEngine().registerResponseFilter((type, response) => {
+        if (type !== shaka.net.NetworkingEngine.RequestType.SEGMENT) return;
+        const { host } = new URL(response.uri);
+        if (last && host !== last) seen.switches.push({ from: last, to: host });
+        last = host;
+      });
+      player.attach(video).then(() => player.load(url)).then(() => video.play()).catch(failed);
+      window.shoal = {
+        video,
+        state: () => {
+          const stats = player.getStats();
+          return {
+            phase: "shaka", node: last, latency: Number.isFinite(stats.liveLatency) ? stats.liveLatency : null, glass: null,
+            switches: seen.switches, stalls: stats.stallsDetected, jumps: stats.gapsJumped, rounds: 1, errors: seen.errors,
+            buffered: player.getBufferedInfo().total.map((r) => [r.start, r.end]),
+          };
+        },
+      };
+    },
+  },
+};
+
 let server = null;
-if (options.player === "hls.js") {
-  const script = readFileSync(createRequire(import.meta.url).resolve("hls.js/dist/hls.min.js"));
+if (options.player !== "page") {
+  const { script: path, start } = players[options.player];
+  const script = readFileSync(createRequire(import.meta.url).resolve(path));
   server = createServer((request, response) => {
-    const isScript = request.url === "/hls.js";
+    const isScript = request.url === "/player.js";
     response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? script : "<!doctype html><title>hls.js</title><video id=video muted playsinline></video><script src=/hls.js></script>");
+    response.end(isScript ? script : "<!doctype html><title>player</title><video id=video muted playsinline></video><script src=/player.js></script>");
   });
   await new Promise((go) => server.listen(0, "127.0.0.1", go));
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
-  await page.evaluate((url) => {
-    const video = document.getElementById("video");
-    const hls = new window.Hls({ lowLatencyMode: true });
-    const seen = { errors: [], switches: [], stalls: 0 };
-    let last = "";
-    hls.on(window.Hls.Events.FRAG_LOADED, (_, d) => {
-      const { host } = new URL((d.part ?? d.frag).url);
-      if (last && host !== last) seen.switches.push({ from: last, to: host });
-      last = host;
-    });
-    hls.on(window.Hls.Events.ERROR, (_, d) => {
-      seen.errors.push({ text: `${d.details}${d.fatal ? " (fatal)" : ""}` });
-      if (d.details === "bufferStalledError") seen.stalls++;
-    });
-    hls.loadSource(url);
-    hls.attachMedia(video);
-    video.play().catch(() => {});
-    window.shoal = {
-      video,
-      state: () => ({
-        phase: "hls.js", node: last, latency: hls.latency, glass: null, switches: seen.switches, stalls: seen.stalls, jumps: 0, rounds: 1,
-        errors: seen.errors, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]),
-      }),
-    };
-  }, target);
+  await page.evaluate(start, target);
 } else {
   await page.goto(target, { waitUntil: "domcontentloaded" });
 }

@@ -16,6 +16,12 @@ pub mod stage;
 pub mod watch;
 pub mod wire;
 
+/// Whether the long form of tests runs (`tests/run --full`).
+#[must_use]
+pub fn full() -> bool {
+    std::env::var("SHOAL_FULL").is_ok_and(|v| v == "1")
+}
+
 /// Writes a measured figure to the test's log.
 #[expect(clippy::print_stderr, reason = "the test's log is where people look")]
 pub fn say(text: &str) {

@@ -27,6 +27,8 @@ pub struct Sample {
     pub node: String,
     /// Changes of node so far.
     pub switches: usize,
+    /// How often it ran dry so far.
+    pub stalls: usize,
     /// Jumps over holes, and to the live edge, so far.
     pub jumps: usize,
     /// How often the player began anew, the first time included.
@@ -55,15 +57,16 @@ impl Sample {
 pub struct Viewer(Running);
 
 impl Viewer {
-    /// Opens a URL; `player` is `page` for a page of Shoal's own, `hls.js` for a playlist.
+    /// Opens a URL; `player` is `page` for a page of Shoal's own, `hls.js` or `shaka` for a playlist.
     ///
     /// # Errors
     /// Where the browser's driver is not installed (`npm install` in `tests/browser`) or does not start.
     pub fn open(stage: &Stage, url: &str, player: &str) -> anyhow::Result<Self> {
         let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
         anyhow::ensure!(
-            browser.join("node_modules/playwright-core").is_dir()
-                && browser.join("node_modules/hls.js").is_dir(),
+            ["playwright-core", "hls.js", "shaka-player"]
+                .iter()
+                .all(|package| browser.join("node_modules").join(package).is_dir()),
             "the browser's driver is not installed: run `npm install` in {}",
             browser.display()
         );

@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use shoal_tests::{
     film::Film,
+    full,
     harvest::{Harvest, RENDITIONS, edge, last_segment, names},
     lab::{timed, until},
     say,
@@ -288,9 +289,4 @@ fn a_replica_goes_on_with_the_same_bytes_when_its_source_is_cut_off() {
     if full() {
         (0..4).for_each(|seed| the_source_goes(570 + seed, -400, Fault::Cut));
     }
-}
-
-/// Whether the long form runs.
-fn full() -> bool {
-    std::env::var("SHOAL_FULL").is_ok_and(|v| v == "1")
 }

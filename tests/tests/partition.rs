@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use shoal_tests::{
+    full,
     lab::until,
     stage::{Node, Stage, Stream},
 };
@@ -70,8 +71,7 @@ fn both_sides_of_a_partition_write_and_play_and_are_one_again_after_it() {
     goes_on(a, &east).unwrap();
     goes_on(c, &west).unwrap();
     // The cut's own length: nothing in it is waited for.
-    let full = std::env::var("SHOAL_FULL").is_ok_and(|v| v == "1");
-    let rest = if full { 25 * S } else { 5 * S };
+    let rest = if full() { 25 * S } else { 5 * S };
     until("the rest of the partition", rest, || None::<()>).unwrap_err();
 
     stage.lab().wire().heal_all();
