@@ -89,6 +89,12 @@ impl ChunkReader {
         self.limits = limits;
     }
 
+    /// The bytes of unfinished messages that it holds.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.lines.values().map(|line| line.partial.len()).sum()
+    }
+
     /// Takes chunks from the front of `input` until a message is whole. `None`: more bytes are needed; `input` then
     /// holds at most part of one chunk header. Set Chunk Size and Abort are obeyed here and not returned.
     ///

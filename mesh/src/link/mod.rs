@@ -11,6 +11,8 @@
 //! 64 handshakes at once, 2,048 connections, four with one peer, 64 streams of a connection, 4 MiB unread on one.
 mod behaviour;
 pub(crate) mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::{
     collections::BTreeMap,

@@ -9,6 +9,8 @@
 //! Whoever drives it keeps [`Output::keep`] on the disk *before* it sends [`Output::send`]: a message may say that a
 //! record is safe here.
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod logs;
 #[cfg(test)]
 mod tests;
