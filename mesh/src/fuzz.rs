@@ -106,7 +106,7 @@ pub(crate) fn next(records: &[Record], scope: Scope, key: &NodeKey, now: UnixMil
     let newest = records.iter().map(Record::at).max().unwrap_or_default();
     Slot {
         scope,
-        number: last.map_or(0, Record::number) + 1,
+        number: last.map_or(0, Record::number).saturating_add(1),
         prev: last.map_or([0; 32], |r| *r.hash()),
         at: newest.tick(now),
     }

@@ -253,10 +253,16 @@ fn core_seeds() -> Vec<Vec<u8>> {
     foe.extend([1, 0, 0, 0, 0, 0, 0, 0, 0x13, 0x88, 0, 0, 0, 0, 0, 0, 0, 9]);
     foe.extend([0; 8]);
     foe.extend([1, 3, 1, 0, 0, 0, 0, 0, 0, 3, 0xe8, 0x26, 5, 8, 0]);
+    // A last beat, and a digest that knows of it.
+    let mut last = vec![1, 0, 0, 0, 0, 9];
+    last.extend([[0xff; 8], [0; 8], [0; 8]].concat());
+    last.extend([2, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9]);
+    last.extend([[0xff; 8], [0; 8]].concat());
+    last.push(0);
     let mut raw = Vec::new();
     for word in &CAST.words {
         raw.push(0);
         raw.extend(join([word]));
     }
-    vec![honest, foe, raw]
+    vec![honest, foe, last, raw]
 }
