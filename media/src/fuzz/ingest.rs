@@ -110,13 +110,13 @@ pub(crate) fn files(view: &View) -> BTreeMap<String, Vec<u8>> {
         let name = format!("{container:?}/index.m3u8");
         all.insert(name, view.multivariant(container).to_vec());
     }
+    all.values().for_each(|playlist| check(playlist));
     for rendition in &view.renditions {
         let name = &rendition.name;
         for skip in [false, true] {
-            all.insert(
-                format!("{name}.m3u8?skip={skip}"),
-                media(rendition, skip).into_bytes(),
-            );
+            let playlist = media(rendition, skip).into_bytes();
+            check(&playlist);
+            all.insert(format!("{name}.m3u8?skip={skip}"), playlist);
         }
         let mut last: Option<u64> = None;
         for segment in rendition
@@ -154,6 +154,17 @@ pub(crate) fn files(view: &View) -> BTreeMap<String, Vec<u8>> {
         }
     }
     all
+}
+
+/// A playlist has lines of its own, and names of ours.
+fn check(playlist: &[u8]) {
+    let text = std::str::from_utf8(playlist).expect("a playlist is UTF-8");
+    assert!(text.starts_with("#EXTM3U\n") && text.ends_with('\n'));
+    for line in text.lines() {
+        let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-');
+        let ours = line.starts_with("#EXT") || !line.is_empty() && line.bytes().all(name);
+        assert!(ours && line.matches('"').count() % 2 == 0, "{line}");
+    }
 }
 
 /// Checks that two views give the same files, and names the first that is another. `all`: those of MPEG-TS as well,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fuzz_kit::{Input, join};
 use libp2p_identity::Keypair;
-use routing::model::{BroadcastId, EpochId, NodeId, Uptime};
+use routing::model::{
+    BroadcastId, EpochId, NodeId, TrackDetail, TrackKind, TrackSummary, UnixMillis, Uptime,
+};
 
 use super::{
     announce::{predecessors, spans, starts},
@@ -18,7 +20,8 @@ use super::{
 use crate::{
     fuzz::ingest::{files, published, same},
     hls::Deriver,
-    live::{Broadcast, Frame, GroupSeq, Limits, TrackId},
+    live::{Broadcast, Epoch, Frame, GroupHeader, GroupSeq, Limits, Track, TrackId},
+    origin::Past,
 };
 
 fuzz_kit::targets! {
@@ -69,6 +72,9 @@ fn request_seeds() -> Vec<Vec<u8>> {
         Request::Probe(Probe {
             broadcast: BROADCAST,
         }),
+        Request::Past(Probe {
+            broadcast: BROADCAST,
+        }),
     ]
     .iter()
     .map(written)
@@ -104,6 +110,8 @@ fn reply_seeds() -> Vec<Vec<u8>> {
         }),
     ]);
     all.extend(position(&broadcast, nodes(2)).map(Reply::Position));
+    let past = broadcast.current().map(|line| Past::of(&line));
+    all.extend(past.map(Reply::Past));
     all.iter().map(written).collect()
 }
 
@@ -237,15 +245,22 @@ fn pass_on(intake: &Intake) {
     }
 }
 
-fn replica_seeds() -> Vec<Vec<u8>> {
+/// A broadcast as its holder would send it, with another epoch's header, and with every group changed.
+fn sent(epoch: impl Fn(&mut Epoch), change: impl Fn(&mut GroupHeader, &mut Frame)) -> Vec<u8> {
     let broadcast = published();
     let op = |what: u8, blocks: &[&[u8]]| [vec![what], join(blocks)].concat();
     let mut all = Vec::new();
-    let said = said(&broadcast);
+    let mut said = said(&broadcast);
+    if let Some(Reply::Epoch(announce)) = said.first_mut() {
+        epoch(Arc::make_mut(&mut announce.epoch));
+    }
     for reply in &said[..1] {
         all.extend(op(0, &[&written(reply)]));
     }
-    for (head, frames) in groups(&broadcast) {
+    for (mut head, mut frames) in groups(&broadcast) {
+        for frame in &mut frames {
+            change(&mut head.header, frame);
+        }
         all.extend(op(1, &[&written(&head)]));
         for frame in frames.iter().take(12) {
             all.extend(op(2, &[&written(&FrameHead::from(frame)), &frame.data]));
@@ -256,7 +271,76 @@ fn replica_seeds() -> Vec<Vec<u8>> {
         all.extend(op(0, &[&written(reply)]));
     }
     all.extend([0x15, 6, 7]);
-    vec![all]
+    all
+}
+
+fn replica_seeds() -> Vec<Vec<u8>> {
+    // The largest that is taken.
+    const FAR: i64 = (1 << 60) - 1;
+    const MOST: u64 = FAR.unsigned_abs();
+    let header = |_: &mut Epoch| {};
+    let plain = |_: &mut GroupHeader, _: &mut Frame| {};
+    let config = |track: &mut Track, change: &dyn Fn(&mut TrackSummary)| {
+        change(&mut Arc::make_mut(&mut track.config).summary);
+    };
+    vec![
+        sent(header, plain),
+        sent(header, |group, frame| {
+            group.stamp.segment = MOST;
+            group.stamp.discontinuity = MOST;
+            group.stamp.part = u32::MAX;
+            frame.cts = i32::MAX;
+        }),
+        sent(header, |group, frame| {
+            group.stamp.base_decode_time = FAR - 10_000_000;
+            frame.dts += FAR - 10_000_000;
+        }),
+        sent(header, |group, frame| {
+            group.stamp.base_decode_time = -FAR;
+            frame.dts -= FAR;
+            frame.cts = i32::MIN;
+        }),
+        sent(
+            |epoch| {
+                epoch.discontinuity = MOST;
+                epoch.programme_time = UnixMillis((1 << 48) - 1);
+                for track in &mut epoch.tracks {
+                    track.timescale = u32::MAX;
+                    track.frames_per_part = u32::MAX;
+                    track.part_target = 4 * u64::from(u32::MAX);
+                    track.first_segment = MOST;
+                    config(track, &|summary| {
+                        summary.bitrate.0 = u64::MAX;
+                        summary.codec_string = "a".repeat(64);
+                        if let TrackDetail::Video {
+                            width,
+                            height,
+                            rate,
+                        } = &mut summary.detail
+                        {
+                            (*width, *height, *rate) = (u32::MAX, u32::MAX, (u32::MAX, 1));
+                        }
+                    });
+                }
+            },
+            plain,
+        ),
+        // The smallest, and tracks whose kind is not that of their codec.
+        sent(
+            |epoch| {
+                epoch.programme_time = UnixMillis(0);
+                for track in &mut epoch.tracks {
+                    track.timescale = 1;
+                    track.frames_per_part = 1;
+                    track.part_target = 0;
+                    track.first_segment = 0;
+                    track.kind = TrackKind::Data;
+                    config(track, &|summary| summary.detail = TrackDetail::Data {});
+                }
+            },
+            |_, frame| frame.data = Bytes::new(),
+        ),
+    ]
 }
 
 fn certificate(bytes: &[u8]) {
