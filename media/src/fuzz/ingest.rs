@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::codecs::{ASC, picture, tag, video_config};
 use crate::{
     flv::{Tag, TagKind},
-    hls::{Container, Deriver, View, media},
+    hls::{BadAsk, Container, Deriver, Position, Reload, View, media},
     live::{Broadcast, Broadcasts, Limits},
     origin::{Feed, Writer},
     pack,
@@ -118,6 +118,13 @@ pub(crate) fn files(view: &View) -> BTreeMap<String, Vec<u8>> {
             check(&playlist);
             all.insert(format!("{name}.m3u8?skip={skip}"), playlist);
         }
+        let edge = rendition.last().unwrap_or(0);
+        for segment in [0, edge, edge.saturating_add(1), u64::MAX] {
+            for part in [None, Some(0), Some(u32::MAX)] {
+                let reload = rendition.reload(Position { segment, part });
+                assert!(segment > edge || reload != Reload::Refuse(BadAsk::TooFar));
+            }
+        }
         let mut last: Option<u64> = None;
         for segment in rendition
             .segments
@@ -146,6 +153,8 @@ pub(crate) fn files(view: &View) -> BTreeMap<String, Vec<u8>> {
                 && let Ok(init) = pack::init(track, &segment.config)
             {
                 let number = segment.config.number;
+                let named = view.config(segment.epoch.id, name, number);
+                assert!(named.is_some() || segment.is_gap());
                 all.insert(
                     format!("{name}/{}/init-{number}", segment.epoch.id),
                     init.to_vec(),
