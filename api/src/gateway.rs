@@ -392,6 +392,14 @@ pub(crate) async fn forward(
     }
 }
 
+/// Reads what another node forwards, and hands its request on.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn bear(body: &[u8], request: impl FnOnce(Request)) {
+    if let Ok(forwarded) = serde_json::from_slice::<Forwarded>(body) {
+        request(forwarded.request);
+    }
+}
+
 /// Resolves when the token no longer counts; never for those without one.
 async fn ended(records: Records, auth: Auth) {
     let Auth::Tenant { token, .. } = auth else {

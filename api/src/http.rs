@@ -113,7 +113,7 @@ async fn graphql_post(
     reply(StatusCode::OK, gateway.execute(request, session).await)
 }
 
-fn reply(status: StatusCode, answer: Answer) -> Response {
+pub(crate) fn reply(status: StatusCode, answer: Answer) -> Response {
     let acknowledgement = match answer.extensions.get("acknowledgement") {
         Some(Value::String(word)) => HeaderValue::from_str(word).ok(),
         _ => None,

@@ -23,6 +23,8 @@
 //! assert!(sdl.contains("liveStreamEvents(streamId: ID): StreamEvent!"));
 //! ```
 pub mod console;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateway;
 pub mod graphql;
 mod http;

@@ -280,6 +280,14 @@ fn read(text: &str) -> Result<Client, End> {
     serde_json::from_str(text).map_err(|_| Some((4400, "Not a message of graphql-transport-ws")))
 }
 
+/// Reads a message, and hands the request of a subscription on.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn bear(text: &str, request: impl FnOnce(Request)) {
+    if let Ok(Client::Subscribe { payload, .. }) = read(text) {
+        request(*payload);
+    }
+}
+
 /// The message of an answer, and whether it is the operation's last. An operation that fails before its first answer
 /// ends with `error`.
 fn shape(id: &str, answer: &Response, first: bool) -> (Value, bool) {

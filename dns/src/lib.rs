@@ -58,6 +58,8 @@
 //! assert_eq!(answer(&query, &from, &zone).answers[0].data.to_string(), "192.0.2.1");
 //! assert!(explain(&query, &from, &zone).text().contains("first: lowest cost"));
 //! ```
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod mmdb;
 pub mod wire;
 

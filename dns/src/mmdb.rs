@@ -71,13 +71,16 @@ impl Mmdb {
             path: path.to_owned(),
             source,
         })?;
-        let format = |source| MmdbError::Format {
+        Self::of(bytes).map_err(|source| MmdbError::Format {
             path: path.to_owned(),
             source,
-        };
-        Ok(Self {
-            reader: Reader::from_source(bytes).map_err(format)?,
         })
+    }
+
+    /// Takes over a file's content.
+    pub(crate) fn of(bytes: Vec<u8>) -> Result<Self, maxminddb::MaxMindDbError> {
+        let reader = Reader::from_source(bytes)?;
+        Ok(Self { reader })
     }
 }
 

@@ -28,6 +28,8 @@ pub enum H264Error {
 
 /// Parameter sets that one record may have of each kind: the format's own limit for sequence sets.
 const MAX_SETS: usize = 31;
+/// The longest set that a record can have, in bytes.
+const MAX_SET: usize = 0xffff;
 
 struct Bits<'a> {
     bytes: &'a [u8],
@@ -301,10 +303,14 @@ impl VideoConfig {
     /// A configuration of these sets.
     ///
     /// # Errors
-    /// [`H264Error::Config`] without sets, [`H264Error::Sps`] when the first cannot be read.
+    /// [`H264Error::Config`] without sets or with too many or too long ones, [`H264Error::Sps`] when the first cannot be read.
     pub fn of(length_size: usize, sps: Vec<Bytes>, pps: Vec<Bytes>) -> Result<Self, H264Error> {
         let first = Sps::read(sps.first().ok_or(H264Error::Config)?)?;
         if pps.is_empty() || sps.len() > MAX_SETS || pps.len() > MAX_SETS {
+            return Err(H264Error::Config);
+        }
+        // The record has two bytes for a set's length; a set within an access unit has four.
+        if sps.iter().chain(&pps).any(|s| s.len() > MAX_SET) {
             return Err(H264Error::Config);
         }
         Ok(Self {
@@ -516,6 +522,17 @@ mod tests {
         let summary = config.summary(None);
         assert_eq!(summary.codec_string, "avc1.64001e");
         assert_eq!(VideoConfig::read(&config.write()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_set_that_no_record_can_have_is_refused() {
+        let long = |len| {
+            let pps = [PPS, &vec![0xff; len - PPS.len()]].concat();
+            VideoConfig::of(4, vec![Bytes::from_static(SPS)], vec![pps.into()])
+        };
+        let fits = long(0xffff).unwrap();
+        assert_eq!(VideoConfig::read(&fits.write()).unwrap(), fits);
+        assert_eq!(long(0x1_0000), Err(H264Error::Config));
     }
 
     #[test]

@@ -25,6 +25,8 @@
 //! ```
 pub mod aac;
 pub mod flv;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod h264;
 pub mod hls;
 pub mod http;

@@ -86,7 +86,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum Status {
+pub(crate) enum Status {
     #[n(0)]
     Done,
     #[n(1)]

@@ -8,6 +8,9 @@
 //! | `a/BROADCAST` | an [`Advert`](crate::view::Advert) |
 //! | `p/NODE` | the addresses of that node that it has reached |
 //! | `v/KEY` | what others of the process publish |
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;

@@ -97,6 +97,8 @@ pub mod authority;
 pub mod carry;
 pub mod config;
 mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gate;
 pub mod identity;
 pub mod join;
@@ -110,7 +112,9 @@ pub mod seal;
 pub mod state;
 pub mod store;
 pub mod view;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "only tests and fuzz targets have it")]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets use a part"))]
 mod world;
 
 pub use live::{Mesh, MeshOptions, StartError};

@@ -3,6 +3,9 @@
 //! Each (node, service, address) is tried by the four live members that a hash picks, so the work is even and
 //! moves on by itself when one dies. Each publishes what it reached. Two of them make an address verified; where
 //! fewer than two others live, all of those.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,

@@ -34,6 +34,8 @@ pub mod config;
 mod control;
 pub mod demo;
 pub mod docs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod house;
 pub mod http;
 pub mod http_client;

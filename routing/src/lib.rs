@@ -38,6 +38,8 @@
 //! assert_eq!(ranked.chosen[0].label.as_str(), "madrid");
 //! assert_eq!(ranked.rejected[0].reason.to_string(), "saturated: its processor is 96.0 % full");
 //! ```
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod model;
 pub mod place;
 pub mod rank;

@@ -8,6 +8,8 @@
 //! - [`harvest`]: all that nodes serve of a stream, held against each other.
 //! - [`watch`]: a real browser on the viewer's machine.
 //!
+//! Beside it, `bench/run` measures, and `fuzz/run` fuzzes what the crates list in their `fuzz` modules.
+//!
 //! Needs root, `ip` (iproute2) and `/dev/net/tun`.
 pub mod film;
 pub mod harvest;

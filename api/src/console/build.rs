@@ -132,7 +132,7 @@ fn streams(from: &Sources<'_>) -> Vec<StreamInfo> {
                 playback_id: stream.map(|s| s.playback),
                 origin: rows.iter().find(|h| h.from.is_none()).map(|h| h.node),
                 claimed: claim.map_or(UnixMillis(0), |(at, _): (Hlc, NodeId)| at.millis()),
-                viewers: rows.iter().map(|h| h.viewers).sum(),
+                viewers: rows.iter().fold(0, |sum, h| sum.saturating_add(h.viewers)),
                 holders: rows,
             }
         })

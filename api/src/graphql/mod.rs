@@ -27,7 +27,7 @@ pub(crate) fn schema(deps: Arc<Deps>) -> Schema {
     builder().data(deps).finish()
 }
 
-fn builder()
+pub(crate) fn builder()
 -> async_graphql::SchemaBuilder<query::Query, mutation::Mutation, subscription::Subscription> {
     Schema::build(query::Query, mutation::Mutation, subscription::Subscription)
         .register_output_type::<error::AnyError>()

@@ -39,11 +39,11 @@ pub struct PageInfo {
 /// A place in a list, which stays valid when others come or go: the sort key of an item.
 pub type Cursor = (u64, String);
 
-fn write_cursor((at, id): &Cursor) -> String {
+pub(crate) fn write_cursor((at, id): &Cursor) -> String {
     BASE64URL_NOPAD.encode(format!("{at}|{id}").as_bytes())
 }
 
-fn read_cursor(field: &str, text: &str) -> Result<Cursor, Fault> {
+pub(crate) fn read_cursor(field: &str, text: &str) -> Result<Cursor, Fault> {
     let read = || {
         let text = String::from_utf8(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?).ok()?;
         let (at, id) = text.split_once('|')?;

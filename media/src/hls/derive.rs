@@ -9,7 +9,7 @@ use routing::model::{EpochId, TrackKind};
 use super::view::{Container, Hint, Rendition, Report, View, named};
 use crate::{
     live::{Broadcast, Epoch, EpochLine, Follows, GroupSeq, Track, TrackId},
-    pack::{Line, Piece, Segment, Tail, gaps_after, ticks, ts_line, walk},
+    pack::{Line, Piece, Segment, Tail, gaps_after, rescale, ticks, ts_line, walk},
 };
 
 /// What is kept of an epoch between two views.
@@ -278,7 +278,7 @@ fn reports(of: &Rendition, all: &[Rendition]) -> (Vec<Report>, bool) {
         .iter()
         .filter(|o| o.container == Container::Cmaf && o.name != of.name)
     {
-        let limit = until * i64::from(other.track.timescale) / i64::from(scale.max(1));
+        let limit = rescale(until, scale, other.track.timescale);
         let segments = other.segments.iter().map(|s| &**s).chain(&other.open);
         let mut parts = segments
             .rev()

@@ -87,7 +87,7 @@ pub fn multivariant(epoch: &Epoch, container: Container) -> String {
 
 fn variant(out: &mut String, name: &str, track: &Track, sound: Option<&Track>, grouped: bool) {
     let tracks = || [Some(track), sound].into_iter().flatten();
-    let bandwidth: u64 = tracks().map(bandwidth).sum();
+    let bandwidth = tracks().map(bandwidth).fold(0, u64::saturating_add);
     let codecs: Vec<&str> = tracks()
         .map(|t| t.config.summary.codec_string.as_str())
         .collect();
@@ -120,7 +120,7 @@ fn variant(out: &mut String, name: &str, track: &Track, sound: Option<&Track>, g
 fn bandwidth(track: &Track) -> u64 {
     let summary = &track.config.summary;
     if summary.bitrate.0 > 0 {
-        return summary.bitrate.0 + summary.bitrate.0 / 10;
+        return summary.bitrate.0.saturating_add(summary.bitrate.0 / 10);
     }
     match summary.detail {
         TrackDetail::Video {
@@ -129,7 +129,8 @@ fn bandwidth(track: &Track) -> u64 {
             rate: (n, d),
         } => {
             let rate = if n > 0 && d > 0 { n / d } else { 30 };
-            (u64::from(width) * u64::from(height) * u64::from(rate) / 10).max(100_000)
+            let pixels = u64::from(width) * u64::from(height);
+            (pixels.saturating_mul(rate.into()) / 10).max(100_000)
         }
         _ => 128_000,
     }
@@ -366,6 +367,32 @@ impl Display for DateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bit_rate_that_cannot_be_is_the_highest_that_can_be_said() {
+        use crate::pack::tests::{epoch, track};
+        let mut tracks = vec![
+            track(0, TrackKind::Video, (30, 1), &[]),
+            track(1, TrackKind::Audio, (48_000, 1), &[]),
+        ];
+        let summary = |track: &mut Track| {
+            let config = std::sync::Arc::make_mut(&mut track.config);
+            config.summary.bitrate.0 = u64::MAX;
+            config.summary.clone()
+        };
+        let mut large = summary(&mut tracks[0]);
+        summary(&mut tracks[1]);
+        let said = |tracks| multivariant(&epoch(1, tracks, None), Container::Cmaf);
+        assert!(said(tracks.clone()).contains("BANDWIDTH=18446744073709551615,"));
+        large.bitrate.0 = 0;
+        large.detail = TrackDetail::Video {
+            width: u32::MAX,
+            height: u32::MAX,
+            rate: (u32::MAX, 1),
+        };
+        std::sync::Arc::make_mut(&mut tracks[0].config).summary = large;
+        assert!(said(tracks).contains("BANDWIDTH=18446744073709551615,"));
+    }
 
     #[test]
     fn times_are_those_of_a_calendar() {

@@ -10,6 +10,8 @@
     reason = "an answer is the error: it is made to be sent, not carried far"
 )]
 mod answer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hls;
 mod path;
 mod play;

@@ -156,7 +156,7 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.
-fn without_port(host: &str) -> &str {
+pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,

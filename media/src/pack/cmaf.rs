@@ -190,7 +190,7 @@ pub(super) fn chunk(part: &Part) -> Chain {
         mfhd: Mfhd {
             // Rises with every part; wraps where 32 bits end.
             #[allow(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
-            sequence_number: ((part.segment << 8) + u64::from(part.number)) as u32,
+            sequence_number: (part.segment << 8).wrapping_add(part.number.into()) as u32,
         },
         traf: vec![Traf {
             tfhd: Tfhd {

@@ -32,7 +32,7 @@ pub use piece::{Piece, Run};
 pub use segment::{Part, Segment};
 pub use ts_line::ts_line;
 pub use walk::{Line, Tail, walk};
-pub(crate) use walk::{gaps_after, ticks};
+pub(crate) use walk::{gaps_after, rescale, ticks};
 
 /// What both containers show for an epoch's zero: containers count from 0 upwards, and a track may begin a little
 /// before the epoch's zero. All tracks are moved alike.

@@ -10,7 +10,7 @@ use super::{
     Chain, EPOCH_ZERO,
     codec::{Adts, annex_b, parameter_sets},
     piece::Run,
-    walk::ticks,
+    walk::{rescale, ticks},
 };
 use crate::live::{Epoch, Frame, TrackConfig, TrackId};
 
@@ -46,7 +46,7 @@ pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
             let config = &run.group().header().config;
             let clock = |t: i64| {
                 let zero = ticks(EPOCH_ZERO, 90_000);
-                (t * 90_000).div_euclid(i64::from(first.timescale)) + zero
+                rescale(t, first.timescale, 90_000).saturating_add(zero)
             };
             let codec = Elementary::new(config);
             for frame in run.frames() {
@@ -220,7 +220,7 @@ impl Mux {
             field.push(flags);
         }
         if clocked {
-            let base = (unit.dts - CLOCK_LAG) & MASK;
+            let base = unit.dts.saturating_sub(CLOCK_LAG) & MASK;
             let [.., a, b, c, d, e] = (base << 7).to_be_bytes();
             field.extend_from_slice(&[a, b, c, d, e & 0x80 | 0x7e, 0]);
         }

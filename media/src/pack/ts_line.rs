@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use super::{
     piece::{Piece, Run},
     segment::{Recipe, Segment},
-    walk::{Line, Tail, ticks},
+    walk::{Line, Tail, rescale, ticks},
 };
 use crate::live::{Epoch, GroupSeq, Track};
 
@@ -53,9 +53,10 @@ pub fn ts_line(
         )];
         let mut gap = segment.is_gap();
         if let (Some((track, pieces, other_tail)), false) = (other, gap) {
-            let scale = i64::from(segment.timescale());
+            let scale = segment.timescale();
             // The first tick of the other track at or after a time of the lead.
-            let tick = |t: i64| -(-t * i64::from(track.timescale)).div_euclid(scale);
+            let tick =
+                |t: i64| rescale(t.saturating_neg(), scale, track.timescale).saturating_neg();
             let lead_track = epoch.track(segment.track);
             let first = lead_track.is_some_and(|t| t.first_segment == segment.number);
             let last = tail == Tail::Ended && lead.open.is_none() && i + 1 == lead.segments.len();

@@ -263,6 +263,14 @@ pub(crate) fn ticks(duration: std::time::Duration, timescale: u32) -> i64 {
     i64::try_from(duration.as_millis() * u128::from(timescale) / 1000).unwrap_or(i64::MAX)
 }
 
+/// A time in ticks of another timescale, rounded down; no overflow, whatever the times and timescales of an epoch are.
+pub(crate) fn rescale(time: i64, from: u32, to: u32) -> i64 {
+    let scaled = i128::from(time) * i128::from(to);
+    let scaled = scaled.div_euclid(i128::from(from.max(1)));
+    let end = if time < 0 { i64::MIN } else { i64::MAX };
+    i64::try_from(scaled).unwrap_or(end)
+}
+
 /// Gap entries with these numbers behind `last`, of its epoch and track, up to `end`: what an epoch that broke off left
 /// unfinished. At least a tick each, at most [`Epoch::SEGMENT_MAX`].
 pub(crate) fn gaps_after(
@@ -285,4 +293,18 @@ pub(crate) fn gaps_after(
         (numbers, last.end..end),
         last.discontinuity,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_another_timescale_is_rounded_down_and_never_wraps() {
+        assert_eq!(rescale(48_001, 48_000, 90_000), 90_001);
+        assert_eq!(rescale(-1, 48_000, 90_000), -2);
+        assert_eq!(rescale(1 << 60, 1, 90_000), i64::MAX);
+        assert_eq!(rescale(-(1 << 60), 1, u32::MAX), i64::MIN);
+        assert_eq!(rescale(i64::MAX, u32::MAX, u32::MAX), i64::MAX);
+    }
 }

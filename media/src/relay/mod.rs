@@ -35,6 +35,8 @@
 mod announce;
 mod fetch;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod holes;
 mod intake;
 mod links;

@@ -72,8 +72,19 @@ pub(super) fn peer(connection: &Connection) -> Option<NodeId> {
         .peer_identity()?
         .downcast::<Vec<CertificateDer<'static>>>()
         .ok()?;
-    let certificate = libp2p_tls::certificate::parse(chain.first()?).ok()?;
+    named_in(chain.first()?)
+}
+
+/// Who a certificate names, where it is whole and signed as libp2p asks for.
+fn named_in(certificate: &CertificateDer<'_>) -> Option<NodeId> {
+    let certificate = libp2p_tls::certificate::parse(certificate).ok()?;
     node_of(&certificate.peer_id().to_bytes())
+}
+
+/// The same of any bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn named(certificate: &[u8]) -> Option<NodeId> {
+    named_in(&CertificateDer::from(certificate))
 }
 
 /// An Ed25519 peer id is its public key behind a fixed head: identity multihash of 36 bytes, key type 1, 32 bytes.

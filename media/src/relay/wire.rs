@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use routing::model::{BroadcastId, EpochId, NodeId};
 
 use crate::{
-    live::{Cut, Epoch, Frame, Group, GroupHeader, GroupSeq, Last, TrackId},
+    live::{Cut, Epoch, Frame, Group, GroupHeader, GroupSeq, Last, TrackConfig, TrackId},
     origin::Past,
 };
 
@@ -22,6 +22,8 @@ pub(crate) const MAX_HOPS: usize = 16;
 pub(crate) const MAX_TRACKS: usize = 16;
 /// One fetch asks for at most this many groups.
 pub(crate) const MAX_FETCH: u64 = 64;
+/// No number and no time is so large. Packaging adds to them: far from the end of the range nothing overflows.
+const FAR: u64 = 1 << 60;
 /// A refusal names at most this many other nodes.
 pub(crate) const MAX_TRY: usize = 64;
 
@@ -355,41 +357,59 @@ impl Message for Reply {
 fn sound(epoch: &Epoch) -> bool {
     let tracks = &epoch.tracks;
     let in_order = tracks.iter().zip(0_u8..).all(|(track, place)| {
-        track.id == TrackId(place) && track.timescale > 0 && track.frames_per_part > 0
+        let longest = Epoch::SEGMENT_MAX.as_secs() * u64::from(track.timescale);
+        track.id == TrackId(place)
+            && track.timescale > 0
+            && track.frames_per_part > 0
+            && track.part_target <= longest
+            && track.first_segment < FAR
+            && plain(&track.config)
     });
+    let in_time = epoch.discontinuity < FAR && epoch.programme_time.0 < 1 << 48;
     let follows = epoch.follows.as_ref().map(|follows| &follows.last[..]);
     let follows = follows.unwrap_or_default();
     let follows_fits = follows.len() <= MAX_TRACKS && follows.iter().all(last_fits);
-    !tracks.is_empty() && tracks.len() <= MAX_TRACKS && in_order && follows_fits
+    !tracks.is_empty() && tracks.len() <= MAX_TRACKS && in_order && in_time && follows_fits
+}
+
+/// Whether what a playlist quotes is no more than a codec's name: a source writes no lines of its own into playlists.
+fn plain(config: &TrackConfig) -> bool {
+    let codec = &config.summary.codec_string;
+    codec.len() <= 64
+        && codec
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'.')
 }
 
 fn last_fits(last: &Last) -> bool {
     let times = [last.dts, last.start];
-    last.segment < 1 << 60
+    last.segment < FAR
         && countable(last.group)
-        && times.iter().all(|time| time.unsigned_abs() < 1 << 60)
+        && times.iter().all(|time| time.unsigned_abs() < FAR)
 }
 
 impl Message for GroupHead {
     fn within_limits(&self) -> bool {
-        // Packaging adds durations to decode times: far from either end of the range nothing overflows.
-        let time = self.header.stamp.base_decode_time;
+        let stamp = &self.header.stamp;
         countable(self.header.seq)
             && self.header.track.index() < MAX_TRACKS
-            && time.unsigned_abs() < 1 << 60
+            && stamp.base_decode_time.unsigned_abs() < FAR
+            && stamp.segment < FAR
+            && stamp.discontinuity < FAR
+            && plain(&self.header.config)
     }
 }
 
 impl Message for FrameHead {
     fn within_limits(&self) -> bool {
         usize::try_from(self.len).is_ok_and(|len| len <= Group::MAX_BYTES)
-            && self.dts.unsigned_abs() < 1 << 60
+            && self.dts.unsigned_abs() < FAR
     }
 }
 
 /// Whether a number can still be counted up from.
 const fn countable(seq: GroupSeq) -> bool {
-    seq.0 < 1 << 60
+    seq.0 < FAR
 }
 
 /// A message behind its length, four bytes with the highest first.

@@ -1,7 +1,7 @@
 //! The chunk stream (RTMP 1.0 section 5.3): messages cut into chunks, several messages interleaved.
 //!
-//! The reader keeps only the bytes of unfinished messages and of one unfinished chunk header, so its memory is bounded
-//! by [`Limits`] whatever arrives.
+//! The reader keeps only the bytes of unfinished messages and of one unfinished chunk header. A message counts with its
+//! whole length from its first chunk on, so memory is bounded by [`Limits`] whatever arrives and however it is interleaved.
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,7 +26,7 @@ pub struct Message {
 pub struct Limits {
     /// The largest message, in bytes.
     pub message: usize,
-    /// All unfinished messages together, in bytes.
+    /// All unfinished messages together, in bytes, as long as they will be.
     pub unfinished: usize,
     /// How many chunk streams.
     pub streams: usize,
@@ -66,6 +66,7 @@ pub struct ChunkReader {
     limits: Limits,
     chunk_size: usize,
     lines: BTreeMap<u32, Line>,
+    /// The lengths of all open messages.
     unfinished: usize,
     /// The chunk stream whose chunk is being read, and how many of the chunk's bytes are to come.
     current: Option<(u32, usize)>,
@@ -89,6 +90,12 @@ impl ChunkReader {
         self.limits = limits;
     }
 
+    /// The bytes of unfinished messages that it holds.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.lines.values().map(|line| line.partial.len()).sum()
+    }
+
     /// Takes chunks from the front of `input` until a message is whole. `None`: more bytes are needed; `input` then
     /// holds at most part of one chunk header. Set Chunk Size and Abort are obeyed here and not returned.
     ///
@@ -109,7 +116,6 @@ impl ChunkReader {
             let n = rest.min(input.len());
             line.partial.extend_from_slice(&input[..n]);
             input.advance(n);
-            self.unfinished += n;
             if n < rest {
                 self.current = Some((id, rest - n));
                 return Ok(None);
@@ -119,7 +125,7 @@ impl ChunkReader {
                 continue;
             }
             line.open = false;
-            self.unfinished -= line.partial.len();
+            self.unfinished -= line.length;
             let message = Message {
                 kind: line.kind,
                 stream: line.stream,
@@ -145,8 +151,8 @@ impl ChunkReader {
             }
             (1, _) => Err(ProtocolError::Chunk("a chunk size of zero or over 2^31")),
             (2, Some(id)) => {
-                if let Some(line) = self.lines.get_mut(&id) {
-                    self.unfinished -= line.partial.len();
+                if let Some(line) = self.lines.get_mut(&id).filter(|line| line.open) {
+                    self.unfinished -= line.length;
                     line.partial = BytesMut::new();
                     line.open = false;
                 }
@@ -218,6 +224,7 @@ impl ChunkReader {
             if length > self.limits.message || self.unfinished + length > self.limits.unfinished {
                 return Err(ProtocolError::TooLarge(length));
             }
+            self.unfinished += length;
             let line = self.lines.entry(id).or_default();
             line.timestamp = if format == 0 {
                 field
@@ -414,6 +421,27 @@ mod tests {
             let messages = read_all(&bytes, 1000).unwrap();
             assert_eq!(messages, [message(0x0100_0000, body.to_vec())], "{repeat}");
         }
+    }
+
+    #[test]
+    fn messages_that_grow_side_by_side_are_limited_together() {
+        // Four lines each begin a message that alone is small enough, and none ends its own.
+        let begin = |id: u8| [&[id, 0, 0, 0, 0, 0x80, 0, 9, 1, 0, 0, 0][..], &[7; 128]].concat();
+        let mut bytes: Vec<u8> = (3..7).flat_map(begin).collect();
+        for id in 3..7 {
+            bytes.extend([&[0xc0 | id][..], &[7; 128]].concat().repeat(200));
+        }
+        let mut reader = ChunkReader::new(Limits {
+            message: 0x8000,
+            unfinished: 0x1_0000,
+            streams: 16,
+        });
+        let mut input = BytesMut::from(&bytes[..]);
+        assert_eq!(
+            reader.next(&mut input),
+            Err(ProtocolError::TooLarge(0x8000))
+        );
+        assert!(reader.held() <= 0x1_0000);
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl Client {
                 return Ok(Some(event));
             }
         }
-        if self.window > 0 && self.received - self.acknowledged >= u64::from(self.window / 2) {
+        if self.window > 0 && self.received - self.acknowledged >= u64::from(self.window / 2).max(1)
+        {
             self.acknowledged = self.received;
             let count = (self.received & u64::from(u32::MAX)) as u32;
             self.speaker

@@ -15,6 +15,8 @@ pub mod amf;
 pub mod chunk;
 pub mod client;
 mod command;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod handshake;
 pub mod publish;
 pub mod server;

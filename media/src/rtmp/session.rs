@@ -208,7 +208,8 @@ impl Session {
     }
 
     fn acknowledge(&mut self) {
-        if self.window > 0 && self.received - self.acknowledged >= u64::from(self.window / 2) {
+        if self.window > 0 && self.received - self.acknowledged >= u64::from(self.window / 2).max(1)
+        {
             self.acknowledged = self.received;
             // The count wraps at 32 bits (section 5.4.3).
             let count = (self.received & u64::from(u32::MAX)) as u32;

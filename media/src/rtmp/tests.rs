@@ -190,6 +190,27 @@ fn time_runs_out_for_who_does_not_publish_or_falls_silent() {
 }
 
 #[test]
+fn no_byte_is_acknowledged_twice() {
+    let window = Message {
+        kind: 5,
+        stream: 0,
+        timestamp: 0,
+        payload: Bytes::from_static(&[0, 0, 0, 1]),
+    };
+    let mut server = Session::new(NOW, 1);
+    server.receive(&after_connect(&[publish("KEY"), window]));
+    while let Ok(Some(_)) = server.poll(NOW) {
+        server.accept();
+    }
+    server.take_output();
+    // A message without a body for each byte, 200 of them in one piece.
+    server.receive(&[&[5, 0, 0, 0, 0, 0, 0, 9, 1, 0, 0, 0][..], &[0xc5; 200]].concat());
+    while let Ok(Some(_)) = server.poll(NOW) {}
+    let said = server.take_output();
+    assert_eq!(said.len(), 16, "one acknowledgement");
+}
+
+#[test]
 fn endless_commands_are_ended() {
     let noise = command(&[Value::text("noise"), Value::Number(2.0), Value::Null]);
     let many = vec![noise; 100];

@@ -26,6 +26,8 @@
 //! its own; `shoal status` names the pair, and either can be revoked.
 mod ask;
 mod found;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod granted;
 mod issue;
 mod keep;

@@ -11,6 +11,8 @@
 //! 64 handshakes at once, 2,048 connections, four with one peer, 64 streams of a connection, 4 MiB unread on one.
 mod behaviour;
 pub(crate) mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::{
     collections::BTreeMap,
@@ -337,9 +339,13 @@ fn peer_id(node: &NodeId) -> Option<PeerId> {
     Some(identity::PublicKey::from(key).to_peer_id())
 }
 
-/// The node behind a libp2p name: names of Ed25519 keys hold the key itself.
+/// The node behind a libp2p name: names of Ed25519 keys hold the key itself, in what is called the identity hash.
 fn node_id(peer: &PeerId) -> Option<NodeId> {
+    const IDENTITY: u64 = 0;
     let hash = peer.as_ref();
+    if hash.code() != IDENTITY {
+        return None;
+    }
     let key = identity::PublicKey::try_decode_protobuf(hash.digest()).ok()?;
     Some(NodeId::from_bytes(key.try_into_ed25519().ok()?.to_bytes()))
 }
@@ -365,5 +371,23 @@ fn socket_addr(addr: &Multiaddr) -> Option<SocketAddr> {
     match parts.next()? {
         Protocol::Udp(port) => Some(SocketAddr::new(ip, port)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_that_looks_like_a_key_names_no_node() {
+        let key = SigningKey::from_bytes(&[7; 32]).verifying_key();
+        let node = NodeId::from_bytes(key.to_bytes());
+        let id = peer_id(&node).unwrap();
+        assert_eq!(node_id(&id), Some(node));
+        let mut bytes = id.to_bytes();
+        assert_eq!(bytes[0], 0, "the identity hash");
+        bytes[0] = 0x12;
+        let hash = PeerId::from_bytes(&bytes).unwrap();
+        assert_eq!(node_id(&hash), None);
     }
 }

@@ -25,6 +25,8 @@
 //! - A node is withdrawn when its beat has not risen for [`DETECT`] by any path, **or** when our own link to it was
 //!   lost and two others (or the only other one) lost theirs.
 mod core;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod sim;
 mod wire;

@@ -500,6 +500,41 @@ fn a_hostile_member_can_forge_nothing_and_is_named() {
 }
 
 #[test]
+fn a_member_that_signs_the_last_beat_there_is_ends_nobody() {
+    let mut net = Net::new(3, 9, 0.0);
+    let [a, b, m] = net.ids[..] else {
+        unreachable!()
+    };
+    net.run(S);
+    let last = Head {
+        node: m,
+        incarnation: 200,
+        beat: u64::MAX,
+        version: 0,
+        floor: 0,
+        root: Root::default(),
+        leaving: false,
+    };
+    let (now, key) = (net.now, net.keys[2].clone());
+    for to in [a, b] {
+        // M does not hear of it: it would take a higher incarnation.
+        net.cut.insert((to, m));
+        let state = Message::State {
+            head: Signed::head(&last, &key),
+            entries: vec![],
+        };
+        net.cores
+            .get_mut(&to)
+            .unwrap()
+            .received(m, &state.encode(), now);
+    }
+    // A and B tell each other of it with every digest from now on.
+    net.run(S);
+    assert_eq!(net.life(a, b), Some((Life::Alive, 100)));
+    assert_eq!(net.life(a, m), net.life(b, m));
+}
+
+#[test]
 fn what_a_teller_leaves_out_comes_from_another() {
     let mut net = Net::new(3, 10, 0.0);
     let [a, b, m] = net.ids[..] else {

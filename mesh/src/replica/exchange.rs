@@ -6,7 +6,7 @@ use routing::model::NodeId;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    ASK_AGAIN, DIGEST_EVERY, LogId, MAX_MESSAGE, Now, Peer, Replica,
+    ASK_AGAIN, DIGEST_EVERY, LogId, MAX_LOGS, MAX_MESSAGE, Now, Peer, Replica,
     wire::{Head, MAX_LIST, Message, Purpose},
 };
 use crate::{
@@ -132,9 +132,11 @@ impl Replica {
         for head in heads {
             let id = (scope, head.author);
             if let Some(p) = self.peers.get_mut(&peer) {
-                p.known.insert(id, head.number);
+                if !p.note(id, head.number) {
+                    continue;
+                }
                 if matches!(purpose, Purpose::All | Purpose::Ask) {
-                    p.sent.insert(id, head.number);
+                    p.note_sent(id, head.number);
                 }
             }
             let ours = self.head(scope, head.author);
@@ -166,7 +168,9 @@ impl Replica {
                 if purpose == Purpose::Ask
                     && let Some(p) = self.peers.get_mut(&peer)
                 {
-                    p.wants.extend(heads.iter().map(|h| (scope, h.author)));
+                    let room = MAX_LOGS.saturating_sub(p.wants.len());
+                    p.wants
+                        .extend(heads.iter().take(room).map(|h| (scope, h.author)));
                 }
                 let authors: Vec<NodeId> = heads.iter().map(|h| h.author).collect();
                 self.push(peer, scope, &authors);
@@ -197,7 +201,13 @@ impl Replica {
 
     fn ask(&mut self, peer: NodeId, scope: Scope, lacking: Vec<NodeId>, now: Now) {
         let mut heads = Vec::new();
+        if self.asked.len() + lacking.len() > MAX_LOGS {
+            self.asked.retain(|_, (_, until)| *until > now.up);
+        }
         for author in lacking {
+            if self.asked.len() >= MAX_LOGS && !self.asked.contains_key(&(scope, author)) {
+                continue;
+            }
             let asked = self.asked.get(&(scope, author));
             if asked.is_some_and(|(of, until)| *of != peer && *until > now.up) {
                 continue;
@@ -234,8 +244,8 @@ impl Replica {
                 show.push((id, number - 1));
             }
             if let Some(p) = self.peers.get_mut(&peer) {
-                let sent = p.sent.entry(id).or_default();
-                *sent = (*sent).max(number);
+                let sent = p.sent.get(&id).copied().unwrap_or(0);
+                p.note_sent(id, sent.max(number));
             }
         }
         self.settle(now);

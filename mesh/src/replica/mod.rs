@@ -9,6 +9,8 @@
 //! Whoever drives it keeps [`Output::keep`] on the disk *before* it sends [`Output::send`]: a message may say that a
 //! record is safe here.
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod logs;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,8 @@ const NEWS_AFTER: Duration = Duration::from_millis(50);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often waiting records are looked at again.
 const PARK_EVERY: Duration = Duration::from_secs(1);
+/// The most logs that are remembered of one peer, known to exist or not: what it says of others is not heard.
+const MAX_LOGS: usize = 1 << 18;
 /// The most messages that wait to be taken out. What does not fit is dropped and mended later.
 const MAX_OUT: usize = 4096;
 
@@ -85,6 +89,22 @@ struct Peer {
 }
 
 impl Peer {
+    /// Notes how far a log goes there; false where there is no room for another one.
+    fn note(&mut self, id: LogId, number: u64) -> bool {
+        let room = self.known.len() < MAX_LOGS || self.known.contains_key(&id);
+        if room {
+            self.known.insert(id, number);
+        }
+        room
+    }
+
+    /// Notes how far a log was sent there.
+    fn note_sent(&mut self, id: LogId, number: u64) {
+        if self.sent.len() < MAX_LOGS || self.sent.contains_key(&id) {
+            self.sent.insert(id, number);
+        }
+    }
+
     fn reached(&self, id: LogId) -> u64 {
         let of = |map: &HashMap<LogId, u64>| map.get(&id).copied().unwrap_or(0);
         of(&self.known).max(of(&self.sent))

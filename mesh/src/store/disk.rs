@@ -159,7 +159,7 @@ impl Store for DiskStore {
 }
 
 /// Scope, author, number: 0 or 1 and the tenant, 32 bytes, 8 bytes big-endian.
-fn to_key(scope: Scope, author: &NodeId, number: u64) -> Vec<u8> {
+pub(super) fn to_key(scope: Scope, author: &NodeId, number: u64) -> Vec<u8> {
     let mut key = match scope {
         Scope::Mesh => vec![0],
         Scope::Tenant(t) => [&[1][..], t.as_bytes()].concat(),
@@ -169,7 +169,7 @@ fn to_key(scope: Scope, author: &NodeId, number: u64) -> Vec<u8> {
     key
 }
 
-fn from_key(key: &[u8]) -> Option<(Scope, NodeId, u64)> {
+pub(super) fn from_key(key: &[u8]) -> Option<(Scope, NodeId, u64)> {
     let (scope, rest) = match key.split_first()? {
         (0, rest) => (Scope::Mesh, rest),
         (1, rest) => {

@@ -3,6 +3,8 @@
 //! Shape: a [`Store`] takes batches and answers once they are on the disk; [`DiskStore`] is one redb file,
 //! [`MemoryStore`] serves simulations.
 mod disk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod memory;
 
 use std::path::PathBuf;

@@ -325,6 +325,75 @@ impl Handler for Desk {
     }
 }
 
+/// What nodes ask and answer here: it is read as it was written, and its ranking can be told.
+#[cfg(any(test, fuzzing))]
+pub(super) fn bear(bytes: &[u8]) {
+    fn again<T: Serialize + for<'d> Deserialize<'d>>(value: &T) {
+        let written = serde_json::to_vec(value).expect("what was read can be written");
+        let read: T = serde_json::from_slice(&written).expect("what was written can be read");
+        assert_eq!(serde_json::to_vec(&read).ok(), Some(written));
+    }
+    if let Ok(question) = serde_json::from_slice::<Question>(bytes) {
+        if let Ok(prefix) = question.prefix.parse::<Prefix>() {
+            assert_eq!(prefix.to_string().parse(), Ok(prefix));
+        }
+        again(&question);
+    }
+    if let Ok(answer) = serde_json::from_slice::<Answer>(bytes) {
+        if let Answer::Found(found) = &answer {
+            let lines = found.ranked.explain().lines().count();
+            assert!(lines > found.ranked.chosen.len() + found.ranked.rejected.len());
+        }
+        again(&answer);
+    }
+}
+
+/// A question and an answer.
+#[cfg(any(test, fuzzing))]
+pub(super) fn samples() -> Vec<Vec<u8>> {
+    let id = PlaybackId::from_random([3; 16]);
+    let question = Question {
+        subject: Subject::Playback(id),
+        prefix: "192.0.2.0/24".into(),
+    };
+    let node = |n| routing::rank::Scored {
+        node: NodeId::from_bytes([n; 32]),
+        label: NodeId::from_bytes([n; 32]).label(),
+        cluster: routing::model::ClusterId::from_bytes([1; 16]),
+        terms: routing::rank::Terms::default(),
+        total: u32::from(n) * 700,
+    };
+    let ranked = Ranked {
+        chosen: vec![node(1), node(2), node(3)],
+        ..Ranked::default()
+    };
+    let found = Found {
+        hash: Some([7; 32]),
+        tenant: TenantId::from_bytes([1; 16]),
+        stream: StreamId::from_bytes([2; 16]),
+        playback: id,
+        title: "one".into(),
+        description: None,
+        holders: vec![NodeId::from_bytes([1; 32])],
+        ranked,
+        live: Some(Live {
+            origin: NodeId::from_bytes([1; 32]),
+            started: UnixMillis(1),
+            updated: UnixMillis(2),
+            tracks: Vec::new(),
+            viewers: 3,
+        }),
+    };
+    let answers = [
+        Answer::Found(Box::new(found)),
+        Answer::Denied("no".into()),
+        Answer::Unknown,
+    ];
+    let mut all: Vec<_> = answers.iter().map(serde_json::to_vec).collect();
+    all.push(serde_json::to_vec(&question));
+    all.into_iter().filter_map(Result::ok).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 use super::{House, refuse};
 
 /// The value under which a node tells its viewers by broadcast.
-const VIEWERS: &str = "viewers";
+pub(super) const VIEWERS: &str = "viewers";
 /// The protocol by which a holder is asked for a broadcast's tracks.
 const FACTS: &str = "shoal/facts/1";
 /// Broadcasts in one node's word about its viewers: the most watched first.
@@ -120,10 +120,7 @@ impl House {
             started: here.as_ref().map_or(UnixMillis(0), |f| f.started),
             updated: self.clock.unix(),
             tracks: here.map(|f| f.tracks).unwrap_or_default(),
-            viewers: watched(view)
-                .filter(|w| w.broadcast == broadcast)
-                .map(|w| w.viewers)
-                .sum(),
+            viewers: viewers_of(view, broadcast),
         })
     }
 
@@ -193,6 +190,13 @@ pub(crate) fn watched(view: &View) -> impl Iterator<Item = Watched> + '_ {
                 viewers,
             })
         })
+}
+
+/// How many watch a broadcast, by all nodes' words; no more than can be counted, whatever they say.
+pub(super) fn viewers_of(view: &View, broadcast: BroadcastId) -> u32 {
+    watched(view)
+        .filter(|w| w.broadcast == broadcast)
+        .fold(0, |sum, w| sum.saturating_add(w.viewers))
 }
 
 /// The handle that the gateway asks by.

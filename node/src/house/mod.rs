@@ -7,6 +7,8 @@ mod claims;
 pub mod commands;
 mod desk;
 mod elsewhere;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gate;
 mod holders;
 mod live;

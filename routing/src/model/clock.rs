@@ -102,10 +102,11 @@ impl Hlc {
         UnixMillis(self.0 >> 16)
     }
 
-    /// The stamp for an event now, after having seen `self`: later than both.
+    /// The stamp for an event now, after having seen `self`: later than both. Nothing is later than the last stamp there
+    /// is, in the year 10889.
     #[must_use]
     pub fn tick(self, now: UnixMillis) -> Self {
-        Self(Self::at(now).0.max(self.0 + 1))
+        Self(Self::at(now).0.max(self.0.saturating_add(1)))
     }
 }
 
@@ -126,5 +127,6 @@ mod tests {
         let seen = Hlc::at(UnixMillis(2_000));
         assert!(seen.tick(UnixMillis(1_000)) > seen);
         assert_eq!(seen.tick(UnixMillis(3_000)), Hlc::at(UnixMillis(3_000)));
+        assert_eq!(Hlc(u64::MAX).tick(UnixMillis(3_000)), Hlc(u64::MAX));
     }
 }

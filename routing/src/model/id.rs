@@ -250,6 +250,10 @@ impl FromStr for EpochId {
                 got: text.len(),
             });
         }
+        // `from_str_radix` takes a sign as well.
+        if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(IdError::Character);
+        }
         u64::from_str_radix(text, 16)
             .map(Self)
             .map_err(|_| IdError::Character)
@@ -259,7 +263,7 @@ impl FromStr for EpochId {
 text_serde!(EpochId);
 
 /// The public id that viewers use: 16 characters of `a-z0-9`. Read case-insensitively, kept in lower case.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode)]
 #[cbor(transparent)]
 pub struct PlaybackId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 
@@ -310,6 +314,14 @@ impl FromStr for PlaybackId {
 }
 
 text_serde!(PlaybackId);
+
+impl<'b, C> minicbor::Decode<'b, C> for PlaybackId {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let text = std::str::from_utf8(d.bytes()?).ok();
+        text.and_then(|text| text.parse().ok())
+            .ok_or_else(|| minicbor::decode::Error::message("not a playback id"))
+    }
+}
 
 /// One DNS label that a person chose (a tenant's label, a cluster's slug) or that stands for a node: 1 to 63 of
 /// `a-z0-9-`, no hyphen at either end (RFC 1123 section 2.1), kept in lower case.
@@ -414,6 +426,21 @@ mod tests {
         assert_eq!(stream.to_string().parse(), Ok(stream));
         let epoch = EpochId::open(crate::model::UnixMillis(1_760_000_000_123), &node);
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        let signed = "+000000000000001".parse::<EpochId>();
+        assert_eq!(signed, Err(IdError::Character));
+    }
+
+    #[test]
+    fn another_node_cannot_make_up_a_playback_id() {
+        let read = |bytes: &[u8]| {
+            let bytes = minicbor::to_vec(minicbor::bytes::ByteVec::from(bytes.to_vec())).unwrap();
+            minicbor::decode::<PlaybackId>(&bytes).ok()
+        };
+        let id = PlaybackId::from_random([3; 16]);
+        assert_eq!(read(id.as_str().as_bytes()), Some(id));
+        for no in [&b"../../etc/passwd"[..], &[0xff; 16], b"short"] {
+            assert_eq!(read(no), None);
+        }
     }
 
     #[test]

@@ -17,17 +17,7 @@ pub enum PlaceError {
 
 /// A region's name, as the operator calls it: `eu-west`, `asia`.
 #[derive(
-    Clone,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    minicbor::Encode,
-    minicbor::Decode,
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, minicbor::Encode,
 )]
 #[serde(try_from = "String", into = "String")]
 #[cbor(transparent)]
@@ -54,6 +44,12 @@ impl Region {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Region {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::new(d.str()?).map_err(minicbor::decode::Error::message)
     }
 }
 
@@ -85,7 +81,7 @@ impl FromStr for Region {
 
 /// A point on Earth and the region it counts to. Kept in units of 1/100 degree (about 1 km): finer is nobody's
 /// business, and integers compare alike everywhere.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, minicbor::Encode)]
 pub struct Place {
     #[n(0)]
     lat: i16,
@@ -145,6 +141,25 @@ impl Place {
     }
 }
 
+impl<'b, C> minicbor::Decode<'b, C> for Place {
+    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        #[derive(minicbor::Decode)]
+        struct Wire {
+            #[n(0)]
+            lat: i16,
+            #[n(1)]
+            lon: i16,
+            #[n(2)]
+            region: Region,
+        }
+        let Wire { lat, lon, region } = Wire::decode(d, ctx)?;
+        if lat.unsigned_abs() > 9_000 || lon.unsigned_abs() > 18_000 {
+            return Err(minicbor::decode::Error::message(PlaceError::Range));
+        }
+        Ok(Self { lat, lon, region })
+    }
+}
+
 /// As configuration and JSON write it: `{"lat": 50.1, "lon": 8.7, "region": "eu"}`.
 #[derive(Serialize, Deserialize)]
 struct PlaceText {
@@ -185,5 +200,24 @@ mod tests {
         assert_eq!(at(50.11, 8.68).km_to(&at(40.71, -74.01)), 6_203);
         assert_eq!(at(0.0, 0.0).km_to(&at(0.0, 180.0)), 20_015);
         assert_eq!(at(35.68, 139.69).km_to(&at(35.68, 139.69)), 0);
+    }
+
+    #[test]
+    fn another_node_cannot_name_a_place_that_there_is_not() {
+        let read = |place: (i16, i16, &str)| {
+            let bytes = minicbor::to_vec(place).unwrap();
+            minicbor::decode::<Place>(&bytes).ok()
+        };
+        let here = Place::new(-90.0, 180.0, Region::new("eu-west").unwrap());
+        assert_eq!(read((-9_000, 18_000, "eu-west")), Some(here));
+        for no in [
+            (9_001, 0, "eu"),
+            (0, -18_001, "eu"),
+            (i16::MIN, 0, "eu"),
+            (0, 0, ""),
+            (0, 0, "<b>"),
+        ] {
+            assert_eq!(read(no), None, "{no:?}");
+        }
     }
 }

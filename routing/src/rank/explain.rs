@@ -33,13 +33,13 @@ impl Ranked {
             return String::new();
         };
         if at == 0 {
-            let rivals = self.chosen.iter().filter(|s| s.terms.band == 0).count() - 1;
-            return match rivals {
-                0 if self.resort > Resort::None => {
+            // A ranking that another node made may have no best band.
+            return match self.chosen.iter().filter(|s| s.terms.band == 0).count() {
+                0 | 1 if self.resort > Resort::None => {
                     "first: lowest cost of those below the floor".to_owned()
                 }
-                0 => "first: lowest cost".to_owned(),
-                n => format!("first: lowest spread of {} near-equal nodes", n + 1),
+                0 | 1 => "first: lowest cost".to_owned(),
+                n => format!("first: lowest spread of {n} near-equal nodes"),
             };
         }
         if one.terms.band == first.terms.band {
@@ -94,7 +94,7 @@ impl Ranked {
                 format!("{} % +{}", t.load.0 / 10, t.load_cost),
                 format!("{}{holds}", t.fetch),
                 s.total.to_string(),
-                (t.band + 1).to_string(),
+                t.band.saturating_add(1).to_string(),
                 format!("{} Mb/s", t.weight),
                 self.verdict(at),
             ]);

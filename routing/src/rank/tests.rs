@@ -469,3 +469,11 @@ proptest! {
         prop_assert_eq!(first, whole);
     }
 }
+
+#[test]
+fn a_ranking_that_another_node_made_up_can_be_told() {
+    let mut ranked = rank(&[edge(1, "porto")], &viewer("192.0.2.0/24"), &EDGE);
+    ranked.chosen[0].terms.band = u32::MAX;
+    assert_eq!(ranked.verdict(0), "first: lowest cost");
+    assert!(ranked.explain().contains("4294967295"));
+}

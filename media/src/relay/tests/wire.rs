@@ -1,12 +1,14 @@
 //! Parsers take any bytes.
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use routing::model::{BroadcastId, EpochId, NodeId};
 
 use crate::{
-    live::{Cut, GroupSeq, TrackId},
+    live::{Cut, Epoch, GroupHeader, GroupSeq, TrackConfig, TrackId},
     relay::wire::{
-        Accepted, End, Fetch, FrameHead, GroupHead, MAX_FETCH, Message, Reason, Refused, Reply,
-        Request, Resume, Subscribe, WireError,
+        Accepted, Announce, End, Fetch, FrameHead, GroupHead, MAX_FETCH, Message, Reason, Refused,
+        Reply, Request, Resume, Subscribe, WireError,
     },
 };
 
@@ -81,6 +83,60 @@ fn limits_hold() {
     });
     assert_eq!(Reply::parse(&bytes(&end)), Err(WireError::Limit));
     assert_eq!(Request::parse(&[]), Err(WireError::Shape));
+}
+
+#[test]
+fn a_source_can_write_no_line_into_a_playlist_and_no_number_that_overflows() {
+    let broadcast = crate::fuzz::ingest::published();
+    let line = broadcast.current().unwrap();
+    let epoch = |change: &dyn Fn(&mut Epoch)| {
+        let mut epoch = Epoch::clone(line.epoch());
+        change(&mut epoch);
+        let spans = crate::relay::announce::spans(&line, None, true, false);
+        let announce = Announce {
+            epoch: Arc::new(epoch),
+            spans,
+            current: true,
+        };
+        Reply::parse(&bytes(&Reply::Epoch(announce))).map(|_| ())
+    };
+    let group = |change: &dyn Fn(&mut GroupHeader)| {
+        let mut header = line.groups(TrackId(0))[0].header().clone();
+        change(&mut header);
+        GroupHead::parse(&bytes(&GroupHead { number: 1, header })).map(|_| ())
+    };
+    let named = |config: &mut Arc<TrackConfig>, name: &str| {
+        Arc::make_mut(config).summary.codec_string = name.into();
+    };
+    assert_eq!((epoch(&|_| {}), group(&|_| {})), (Ok(()), Ok(())));
+    for name in ["a\"\n#EXT-X-ENDLIST\n", "avc1 ", &"a".repeat(65)] {
+        let all = (
+            epoch(&|e| named(&mut e.tracks[1].config, name)),
+            group(&|h| named(&mut h.config, name)),
+        );
+        assert_eq!(
+            all,
+            (Err(WireError::Limit), Err(WireError::Limit)),
+            "{name}"
+        );
+    }
+    let epochs: [&dyn Fn(&mut Epoch); 4] = [
+        &|e| e.discontinuity = 1 << 60,
+        &|e| e.programme_time.0 = 1 << 48,
+        &|e| e.tracks[0].first_segment = 1 << 60,
+        &|e| e.tracks[0].part_target = 4 * 90_000 + 1,
+    ];
+    for change in epochs {
+        assert_eq!(epoch(change), Err(WireError::Limit));
+    }
+    let groups: [&dyn Fn(&mut GroupHeader); 3] = [
+        &|h| h.stamp.segment = 1 << 60,
+        &|h| h.stamp.discontinuity = 1 << 60,
+        &|h| h.stamp.base_decode_time = i64::MIN,
+    ];
+    for change in groups {
+        assert_eq!(group(change), Err(WireError::Limit));
+    }
 }
 
 #[test]

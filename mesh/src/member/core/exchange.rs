@@ -107,11 +107,14 @@ impl Core {
             let (ours, other) = ((n.incarnation, head.beat), (h.incarnation, h.beat));
             if other.0 < ours.0 {
                 repairs.push((*id, 0));
-            } else if other.0 > ours.0 || other.1 > ours.1 + BEHIND || h.complete > n.complete {
+            } else if other.0 > ours.0
+                || other.1 > ours.1.saturating_add(BEHIND)
+                || h.complete > n.complete
+            {
                 lacking = true;
             } else if h.complete < n.complete {
                 repairs.push((*id, h.complete));
-            } else if other.1 + BEHIND < ours.1 && !h.dead {
+            } else if other.1.saturating_add(BEHIND) < ours.1 && !h.dead {
                 repairs.push((*id, u64::MAX));
             }
         }

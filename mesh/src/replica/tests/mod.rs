@@ -6,7 +6,10 @@ mod verdicts;
 use net::Net;
 use routing::model::UnixMillis;
 
-use super::{MAX_AHEAD, Replica};
+use super::{
+    MAX_AHEAD, MAX_LOGS, Peer, Replica,
+    wire::{Head, Message, Purpose},
+};
 use crate::{
     records::{Change, Scope, WriteError, changes},
     store::Store as _,
@@ -146,6 +149,48 @@ fn catching_up_costs_what_is_missing_and_little_more() {
         each < 1_500,
         "{each} bytes a record over all links, of about 700 each"
     );
+}
+
+#[test]
+fn a_peer_that_names_logs_without_end_is_not_listened_to_without_end() {
+    let mut net = Net::new(2, 14);
+    net.run_until_agreed(3_000);
+    let (peer, scope) = (net.id(1), Scope::Mesh);
+    let per_message = super::wire::MAX_LIST;
+    let mut named = 0_u64;
+    for purpose in [Purpose::News, Purpose::Ask] {
+        for _ in 0..=MAX_LOGS / per_message {
+            let heads = (0..per_message).map(|_| {
+                let mut author = [7; 32];
+                author[..8].copy_from_slice(&named.to_be_bytes());
+                named += 1;
+                Head {
+                    author: routing::model::NodeId::from_bytes(author),
+                    number: 1,
+                    hash: [0; 8].into(),
+                }
+            });
+            let message = Message::Heads {
+                scope,
+                purpose,
+                heads: heads.collect(),
+            };
+            let now = net.now();
+            net.nodes[0].replica.receive(peer, &message.to_bytes(), now);
+            net.drain(0);
+        }
+    }
+    let replica = &net.nodes[0].replica;
+    let Peer {
+        known, sent, wants, ..
+    } = &replica.peers[&peer];
+    for noted in [known.len(), sent.len(), wants.len(), replica.asked.len()] {
+        assert!(noted <= MAX_LOGS, "{noted}");
+    }
+    // What it says of logs that are known is heard as ever.
+    let stream = net.stream(1, "heard");
+    net.run_until_agreed(1_000);
+    assert!(net.config(0).stream(stream).is_some());
 }
 
 #[test]
