@@ -1,6 +1,6 @@
 //! The schema: one module a subject.
 //!
-//! Shape: [`query`], [`mutation`] and [`subscription`] are the roots; [`stream`], [`resolve`] and [`write`] the objects;
+//! Shape: [`query`], [`mutation`] and [`subscription`] are the roots; [`stream`], [`resolve`] and [`mod@write`] the objects;
 //! [`input`] what is taken; [`error`], [`id`], [`page`] and [`scalar`] what all share. Limits are checked before
 //! (`crate::limits`), and so is who asks (`crate::gateway`).
 pub mod error;
