@@ -81,7 +81,10 @@ fn leaf(bytes: &[u8]) {
         assert_eq!(read.filter(Result::is_ok).count(), 2);
     }
     if flags & 8 != 0 {
-        let alleged = Authority::from_pem(rest.to_owned(), routing::model::Secret::new(rest.to_owned()));
+        let alleged = Authority::from_pem(
+            rest.to_owned(),
+            routing::model::Secret::new(rest.to_owned()),
+        );
         assert!(alleged.issue(&[], &own, NOW).is_err(), "no key was given");
         let served = Leaf {
             chain_pem: rest.to_owned(),
