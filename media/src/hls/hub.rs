@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use routing::model::{BroadcastId, Clock, Prefix, Uptime};
+use routing::model::{BroadcastId, Clock, EpochId, Prefix, TrackKind, Uptime};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::{Deriver, View};
+use super::{Container, Deriver, Rendition, View};
 use crate::{
     ports::Refusal,
     supply::{Lease, Supply},
@@ -22,6 +22,10 @@ use crate::{
 pub const LINGER: Duration = Duration::from_secs(10);
 /// A first playlist waits at most this long for the relay to fetch the window back.
 const BACKFILL: Duration = Duration::from_secs(3);
+/// Sound of an epoch that follows another is listed so long after its pictures, see [`Watched::in_step`].
+const BEHIND_PICTURES: Duration = Duration::from_millis(300);
+/// But no later than so long after the epoch was first seen.
+const BEHIND_AT_MOST: Duration = Duration::from_secs(2);
 /// Requests held at a time by broadcast; what is more is answered 503 at once.
 const WAITERS: usize = 20_000;
 /// Viewers counted by broadcast; more than these are served but not counted.
@@ -35,6 +39,15 @@ pub struct Watched {
     seen: AtomicU64,
     waiters: Semaphore,
     viewers: Mutex<HashMap<u64, Uptime>>,
+    turn: Mutex<Option<Turn>>,
+}
+
+/// When the current epoch was first seen here, and when its first pictures were.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    epoch: EpochId,
+    seen: Uptime,
+    pictures: Option<Uptime>,
 }
 
 impl Watched {
@@ -54,6 +67,39 @@ impl Watched {
     #[must_use]
     pub fn late_in(&self, now: Uptime) -> Duration {
         BACKFILL.saturating_sub(now.since(self.since))
+    }
+
+    /// Whether a rendition's playlist may be given to somebody who follows it. In an epoch that follows another, sound
+    /// lets pictures go first: hls.js (1.7) takes the time of a new timeline from its pictures, and stands still for
+    /// good where several parts of sound came before that.
+    #[must_use]
+    pub fn in_step(&self, view: &View, rendition: &Rendition, now: Uptime) -> bool {
+        let sound =
+            rendition.container == Container::Cmaf && rendition.track.kind == TrackKind::Audio;
+        let turns = view.epoch.follows.is_some() && rendition.edge_epoch() == Some(view.epoch.id);
+        if !sound || !turns || pictures(view).is_none() {
+            return true;
+        }
+        lock(&self.turn)
+            .filter(|turn| turn.epoch == view.epoch.id)
+            .is_some_and(|turn| {
+                let pictures = turn.pictures.map(|at| now.since(at));
+                pictures.is_some_and(|since| since >= BEHIND_PICTURES)
+                    || now.since(turn.seen) >= BEHIND_AT_MOST
+            })
+    }
+
+    fn turn(&self, view: &View, now: Uptime) {
+        let mut turn = lock(&self.turn);
+        let epoch = view.epoch.id;
+        let mut this = turn.filter(|t| t.epoch == epoch).unwrap_or(Turn {
+            epoch,
+            seen: now,
+            pictures: None,
+        });
+        let there = pictures(view).is_some_and(|r| r.edge_epoch() == Some(epoch));
+        this.pictures = this.pictures.or(there.then_some(now));
+        *turn = Some(this);
     }
 
     /// A place among those who wait; `None` where all are taken.
@@ -83,6 +129,15 @@ impl Watched {
             && millis(now).saturating_sub(self.seen.load(Ordering::Relaxed))
                 >= millis(Uptime(LINGER))
     }
+}
+
+/// The first rendition with pictures.
+fn pictures(view: &View) -> Option<&Rendition> {
+    let mut cmaf = view
+        .renditions
+        .iter()
+        .filter(|r| r.container == Container::Cmaf);
+    cmaf.find(|r| r.track.kind == TrackKind::Video)
 }
 
 /// Who a viewer is, as far as counting goes: a truncated prefix and a program, hashed.
@@ -146,6 +201,7 @@ impl Hub {
             seen: AtomicU64::new(millis(now)),
             waiters: Semaphore::new(WAITERS),
             viewers: Mutex::default(),
+            turn: Mutex::default(),
         });
         all.insert(id, Arc::clone(&watched));
         drop(all);
@@ -192,6 +248,7 @@ async fn package(
     loop {
         changes.borrow_and_update();
         if let Some(view) = deriver.update(lease.broadcast()) {
+            watched.turn(&view, hub.clock.uptime());
             tell.send_replace(Some(Arc::new(view)));
         }
         tokio::select! {

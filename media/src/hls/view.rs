@@ -90,6 +90,14 @@ impl Rendition {
             .or_else(|| self.segments.last().map(|s| s.number))
     }
 
+    /// The epoch of the last segment that has anything.
+    #[must_use]
+    pub fn edge_epoch(&self) -> Option<EpochId> {
+        let open = self.open.as_ref().filter(|o| !o.parts.is_empty());
+        let edge = open.or(self.segments.last().map(|s| &**s));
+        edge.map(|s| s.epoch.id)
+    }
+
     /// A closed segment.
     #[must_use]
     pub fn segment(&self, number: u64) -> Option<&Arc<Segment>> {

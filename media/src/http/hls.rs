@@ -140,8 +140,10 @@ pub(super) async fn playlist(
         let Some(rendition) = view.rendition(name).filter(|_| known(view)) else {
             return Look::Never;
         };
-        let late = watched.late(http.clock.uptime());
+        let now = http.clock.uptime();
+        let late = watched.late(now);
         match rendition.reload(position) {
+            Reload::Now if !watched.in_step(view, rendition, now) => Look::Hold,
             Reload::Now if view.ready(name, late) => Look::Found(Ok(rendition.playlist(ask.skip))),
             // Not there yet, or not yet as at every other node.
             Reload::Now | Reload::Hold => Look::Hold,
