@@ -144,7 +144,9 @@ impl Node {
                 match started.await {
                     Ok(mesh) => return mesh,
                     // A killed node's runtime lets go of its directory and of its store one after the other.
-                    Err(mesh::live::StartError::Store(mesh::store::StoreError::Held { .. })) => {
+                    Err(mesh::live::StartError::Store(mesh::store::StoreError::Held {
+                        ..
+                    })) => {
                         tokio::task::yield_now().await;
                     }
                     Err(error) => panic!("{error}"),
