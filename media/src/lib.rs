@@ -6,8 +6,8 @@
 //! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
 //! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
-//! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`h264`], [`aac`]: what they carry.
-//! - [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
+//! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`codec`]: what they carry.
+//! - [`ingest`]: who publishes here, by whatever protocol. [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
 //! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
@@ -23,13 +23,13 @@
 //! let broadcast = Broadcast::new(BroadcastId::from_bytes([1; 16]), Limits::default());
 //! assert!(broadcast.current().is_none());
 //! ```
-pub mod aac;
+pub mod codec;
 pub mod flv;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod h264;
 pub mod hls;
 pub mod http;
+pub mod ingest;
 pub mod live;
 pub mod origin;
 pub mod pack;

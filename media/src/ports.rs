@@ -12,10 +12,24 @@ use tokio::sync::watch;
 pub enum Protocol {
     /// RTMP or RTMPS.
     Rtmp,
+    /// SRT.
+    Srt,
+    /// WHIP or WHEP.
+    WebRtc,
+    /// RTSP.
+    Rtsp,
+    /// MistServer's DTSC.
+    Dtsc,
     /// HLS with MPEG-TS segments.
     Hls,
     /// HLS with CMAF segments.
     Cmaf,
+    /// DASH.
+    Dash,
+    /// A container by HTTP, as it comes.
+    Progressive,
+    /// Still pictures.
+    Picture,
     /// Another node.
     Relay,
 }

@@ -286,7 +286,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
         clock: Arc::clone(&clock),
     });
-    let ingest = media::rtmp::Server::new(media::rtmp::ServerOptions {
+    let ingest = media::ingest::Publishers::new(media::ingest::IngestOptions {
         gate: Arc::clone(&house) as _,
         claims: Arc::new(ClaimDesk(Arc::clone(&house))),
         holders: Arc::clone(&house) as _,
@@ -294,7 +294,6 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         recall: Arc::clone(&relay) as _,
         clock: Arc::clone(&clock),
         node: house.id,
-        limits: media::rtmp::Limits::default(),
     });
     let engine = Engine {
         broadcasts,
@@ -347,7 +346,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     }
     if let Some(listener) = sockets.rtmp {
         let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
-        tasks.spawn(async move { ingest.serve(listener, stop).await });
+        let rtmp = media::rtmp::Server::new(ingest.clone(), media::rtmp::Limits::default());
+        tasks.spawn(async move { rtmp.serve(listener, stop).await });
     }
     let commands = house::command_router(Arc::clone(&house));
     tasks.spawn(local::serve(sockets.door, commands, house.stop.clone()));

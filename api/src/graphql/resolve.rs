@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     error::{Fault, code},
     id::Kind,
-    stream::{codec_name, int},
+    stream::int,
 };
 use crate::{
     gateway::{deps, session},
@@ -122,7 +122,7 @@ fn tracks(content: &ContentFacts) -> Option<Vec<PlaybackTrack>> {
                 TrackKind::Data => "data",
             }
             .to_owned(),
-            codec: codec_name(t.codec).to_owned(),
+            codec: t.codec.name().to_owned(),
             bitrate_kbps: int(t.bitrate.0 / 1000),
             width: 0,
             height: 0,

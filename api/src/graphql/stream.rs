@@ -1,7 +1,7 @@
 //! `Stream` and what hangs on it, read from the records at the moment of the question.
 use async_graphql::{ComplexObject, Context, Enum, ID, Object, SimpleObject};
 use mesh::config::{self, KeyRecord};
-use routing::model::{BroadcastId, Codec, NodeId, StreamId, TenantId, TrackDetail, TrackKind};
+use routing::model::{BroadcastId, NodeId, StreamId, TenantId, TrackDetail, TrackKind};
 
 use super::{
     error::{Fault, code},
@@ -139,14 +139,6 @@ pub(crate) struct Primary {
     pub(crate) bitrate: Option<i32>,
 }
 
-pub(crate) fn codec_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::H264 => "H264",
-        Codec::Aac => "AAC",
-        _ => "UNKNOWN",
-    }
-}
-
 pub(crate) fn int(n: impl TryInto<i32>) -> i32 {
     n.try_into().unwrap_or(i32::MAX)
 }
@@ -158,7 +150,7 @@ impl Primary {
             return Self::default();
         };
         let mut primary = Self {
-            codec: Some(codec_name(track.codec).to_owned()),
+            codec: Some(track.codec.name().to_owned()),
             bitrate: (track.bitrate.0 > 0).then(|| int(track.bitrate.0)),
             ..Self::default()
         };

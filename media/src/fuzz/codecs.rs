@@ -4,9 +4,11 @@ use fuzz_kit::{Input, join};
 use routing::model::TrackKind;
 
 use crate::{
-    aac,
+    codec::{
+        aac,
+        h264::{AccessUnit, Sps, VideoConfig},
+    },
     flv::{self, Looped, Tag, TagKind},
-    h264::{AccessUnit, Sps, VideoConfig},
     live::{Track, TrackConfig, TrackId},
     pack::{
         self,

@@ -11,7 +11,7 @@ use crate::{
     flv::{Tag, TagKind},
     hls::{BadAsk, Container, Deriver, Position, Reload, View, media},
     live::{Broadcast, Broadcasts, Limits},
-    origin::{Feed, Writer},
+    origin::{Feed, Origin, Writer},
     pack,
     ports::{Claim, Holders, Holding, Source},
 };
@@ -80,13 +80,13 @@ fn publish(tags: impl Iterator<Item = Tag>, mut look: impl FnMut(&Broadcast)) ->
         node,
     };
     let mut writer = Writer::new(broadcasts, Arc::new(Alone), id, node, claim);
-    let mut feed = Feed::new();
-    feed.set_live(true);
+    let (mut feed, mut origin) = (Feed::new(), Origin::new());
+    origin.set_live(true);
     let start = UnixMillis(1_760_000_000_000);
     for (tag, n) in tags.zip(0..) {
         let now = UnixMillis(start.0 + 10 * n);
-        let fed = feed.tag(now, &tag);
-        while let Some(output) = feed.poll() {
+        let fed = feed.tag(&mut origin, now, &tag);
+        while let Some(output) = origin.poll() {
             writer
                 .write(now, output)
                 .expect("the model takes what the origin decides");

@@ -30,8 +30,7 @@ pub struct TrackConfig {
     /// Counts the configurations of this track in this epoch, from 0: names the init segment.
     #[n(0)]
     pub number: u32,
-    /// H.264: an `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 5.3.3.1). AAC: an `AudioSpecificConfig`
-    /// (ISO/IEC 14496-3 1.6.2.1).
+    /// By codec as in [`codec`](crate::codec): for H.264 an `AVCDecoderConfigurationRecord`.
     #[cbor(n(1), with = "crate::wire::bytes")]
     pub data: Bytes,
     /// For listings.

@@ -40,7 +40,7 @@ pub struct Frame {
     pub keyframe: bool,
     /// What begins here.
     pub cut: Cut,
-    /// H.264: NAL units each with a four-byte length, parameter sets and delimiters removed. AAC: one raw access unit.
+    /// By codec as in [`codec`](crate::codec): for H.264 NAL units with four-byte lengths, for AAC a raw access unit.
     pub data: Bytes,
 }
 

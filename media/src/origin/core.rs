@@ -5,7 +5,7 @@ use bytes::Bytes;
 use routing::model::{TrackKind, UnixMillis};
 
 use super::{Announced, Config, Opening, Output, Packet, clock::unwrap_time, running::Running};
-use crate::h264::frame_rate;
+use crate::codec::h264::frame_rate;
 
 /// A jump forward of more milliseconds than this opens an epoch.
 const JUMP_FORWARD: i64 = 10_000;

@@ -2,11 +2,13 @@
 use bytes::Bytes;
 use routing::model::{BitsPerSecond, TrackKind, TrackSummary, UnixMillis};
 
-use super::{Announced, Config, Origin, Output, Packet};
+use super::{Announced, Config, Origin, Packet};
 use crate::{
-    aac,
+    codec::{
+        aac,
+        h264::{AccessUnit, H264Error, VideoConfig, frame_rate},
+    },
     flv::{self, Audio, FlvError, Tag, TagKind, Video},
-    h264::{AccessUnit, H264Error, VideoConfig, frame_rate},
     rtmp::amf::{self, Value},
 };
 
@@ -25,10 +27,9 @@ pub enum FeedError {
     Audio(#[from] aac::AacError),
 }
 
-/// Reads tags for an [`Origin`].
+/// Reads one publisher's tags for its [`Origin`].
 #[derive(Debug, Default)]
 pub struct Feed {
-    origin: Origin,
     video: Option<VideoConfig>,
     rate: Option<(u32, u32)>,
     /// Announced bit rates of video and audio.
@@ -36,42 +37,32 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed whose origin stands by.
+    /// Nothing read yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Goes live, or stands by.
-    pub fn set_live(&mut self, live: bool) {
-        self.origin.set_live(live);
-    }
-
-    /// What to do next.
-    pub fn poll(&mut self) -> Option<Output> {
-        self.origin.poll()
     }
 
     /// Takes a tag that arrived at `at`. An access unit that is broken is left out; the next one may be whole.
     ///
     /// # Errors
     /// [`FeedError`] when nothing that follows can be taken either.
-    pub fn tag(&mut self, at: UnixMillis, tag: &Tag) -> Result<(), FeedError> {
+    pub fn tag(&mut self, origin: &mut Origin, at: UnixMillis, tag: &Tag) -> Result<(), FeedError> {
         match tag.kind {
-            TagKind::Data => self.data(&tag.body),
+            TagKind::Data => self.data(origin, &tag.body),
             TagKind::Video => match flv::video(&tag.body)? {
-                Video::Config(record) => self.configure_video(VideoConfig::read(&record)?),
+                Video::Config(record) => self.configure_video(origin, VideoConfig::read(&record)?),
                 Video::Frame {
                     keyframe,
                     composition,
                     data,
-                } => self.picture(at, tag.timestamp, keyframe, composition, &data),
+                } => self.picture(origin, at, (tag.timestamp, composition), keyframe, &data),
                 Video::Other => {}
             },
             TagKind::Audio => match flv::audio(&tag.body)? {
                 Audio::Config(data) => {
                     let config = aac::config(&data)?;
-                    self.origin.configure(Config {
+                    origin.configure(Config {
                         data,
                         summary: TrackSummary {
                             bitrate: self.bitrates.1,
@@ -80,7 +71,7 @@ impl Feed {
                         frame_samples: config.frame_samples,
                     });
                 }
-                Audio::Frame(data) => self.origin.push(
+                Audio::Frame(data) => origin.push(
                     at,
                     Packet {
                         kind: TrackKind::Audio,
@@ -96,8 +87,8 @@ impl Feed {
         Ok(())
     }
 
-    fn configure_video(&mut self, config: VideoConfig) {
-        self.origin.configure(Config {
+    fn configure_video(&mut self, origin: &mut Origin, config: VideoConfig) {
+        origin.configure(Config {
             data: config.write(),
             summary: TrackSummary {
                 bitrate: self.bitrates.0,
@@ -110,10 +101,10 @@ impl Feed {
 
     fn picture(
         &mut self,
+        origin: &mut Origin,
         at: UnixMillis,
-        time: u32,
+        (time, composition): (u32, i32),
         flagged: bool,
-        composition: i32,
         data: &Bytes,
     ) {
         let Some(config) = &self.video else { return };
@@ -132,13 +123,13 @@ impl Feed {
             if (&sps, &pps) != (&config.sps, &config.pps)
                 && let Ok(new) = VideoConfig::of(config.length_size, sps, pps)
             {
-                self.configure_video(new);
+                self.configure_video(origin, new);
             }
         }
         if unit.data.is_empty() {
             return;
         }
-        self.origin.push(
+        origin.push(
             at,
             Packet {
                 kind: TrackKind::Video,
@@ -151,7 +142,7 @@ impl Feed {
     }
 
     /// `@setDataFrame` `onMetaData` {…}, or without the first.
-    fn data(&mut self, body: &[u8]) {
+    fn data(&mut self, origin: &mut Origin, body: &[u8]) {
         let values = amf::decode_leading(body);
         let mut names = values.iter().filter_map(Value::as_str);
         if !names.any(|name| name == "onMetaData") {
@@ -176,7 +167,7 @@ impl Feed {
         };
         self.bitrates = (bitrate("videodatarate"), bitrate("audiodatarate"));
         if video || audio {
-            self.origin.announce(Announced {
+            origin.announce(Announced {
                 video,
                 audio,
                 rate: self.rate,

@@ -1,20 +1,19 @@
 //! The server's async shell: accepts connections, asks who may publish, feeds the origin.
 use std::{
-    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use routing::model::{BroadcastId, Clock, NodeId, StreamKey, UnixMillis};
+use routing::model::{StreamKey, Uptime};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,17 +24,14 @@ use super::{
 };
 use crate::{
     flv::Tag,
-    live::{Broadcasts, EpochLine, ModelError},
-    origin::{Feed, FeedError, Recall, Writer},
-    ports::{Claims, Gate, HeldClaim, Holders, Protocol, Publish, Refusal, Standing},
+    ingest::{Publication, Publishers},
+    live::ModelError,
+    origin::{Feed, FeedError},
+    ports::{Protocol, Refusal},
 };
 
-/// How long whoever decides about a key may take.
-const ASK: Duration = Duration::from_secs(5);
 /// How long a peer may take to read our few bytes.
 const SEND: Duration = Duration::from_secs(10);
-/// How long an ended broadcast stays readable for those who are behind, and followable for a publisher that comes back.
-const LINGER: Duration = Duration::from_secs(60);
 /// A publisher that is silent for so long gives way to another one of the same stream that waits at this node: an
 /// encoder that lost its connection comes back on a new one, long before the old one is idle enough to be closed.
 const GIVE_WAY: Duration = Duration::from_secs(5);
@@ -62,44 +58,10 @@ impl Default for Limits {
     }
 }
 
-/// What a server works with.
-pub struct ServerOptions {
-    /// Who may publish.
-    pub gate: Arc<dyn Gate>,
-    /// Who is live.
-    pub claims: Arc<dyn Claims>,
-    /// Where to say that this node is an origin.
-    pub holders: Arc<dyn Holders>,
-    /// Where the frames go.
-    pub broadcasts: Arc<Broadcasts>,
-    /// Who knows what a publisher's first epoch follows.
-    pub recall: Arc<dyn Recall>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// This node.
-    pub node: NodeId,
-    /// How much is borne.
-    pub limits: Limits,
-}
-
-/// A publication, for listings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionInfo {
-    /// What it feeds.
-    pub publish: Publish,
-    /// From where; do not store it.
-    pub peer: SocketAddr,
-    /// Since when.
-    pub since: UnixMillis,
-    /// Whether it is live, or stands by.
-    pub live: bool,
-}
-
 struct Inner {
-    options: ServerOptions,
+    publishers: Publishers,
     connections: Arc<Semaphore>,
     pending: Arc<Semaphore>,
-    sessions: Mutex<BTreeMap<u64, (SessionInfo, CancellationToken)>>,
     next: AtomicU64,
 }
 
@@ -109,9 +71,7 @@ pub struct Server(Arc<Inner>);
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("sessions", &self.sessions().len())
-            .finish_non_exhaustive()
+        f.debug_struct("Server").finish_non_exhaustive()
     }
 }
 
@@ -127,44 +87,15 @@ enum ConnectionError {
 }
 
 impl Server {
-    /// A server without connections.
+    /// A server without connections, whose publishers are let in by `publishers`.
     #[must_use]
-    pub fn new(options: ServerOptions) -> Self {
+    pub fn new(publishers: Publishers, limits: Limits) -> Self {
         Self(Arc::new(Inner {
-            connections: Arc::new(Semaphore::new(options.limits.connections)),
-            pending: Arc::new(Semaphore::new(options.limits.pending)),
-            options,
-            sessions: Mutex::default(),
+            publishers,
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            pending: Arc::new(Semaphore::new(limits.pending)),
             next: AtomicU64::new(0),
         }))
-    }
-
-    /// The publications of now.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<SessionInfo> {
-        let sessions = self.lock();
-        sessions.values().map(|(info, _)| info.clone()).collect()
-    }
-
-    /// Ends all publications of a broadcast, as when its key was withdrawn; true if there was one.
-    pub fn disconnect(&self, broadcast: BroadcastId) -> bool {
-        let sessions = self.lock();
-        let of = sessions
-            .values()
-            .filter(|(info, _)| info.publish.broadcast == broadcast);
-        of.map(|(_, stop)| stop.cancel()).count() > 0
-    }
-
-    /// Whether another connection publishes this broadcast too.
-    fn others(&self, id: u64, broadcast: BroadcastId) -> bool {
-        let sessions = self.lock();
-        let mut others = sessions.iter().filter(|(other, _)| **other != id);
-        others.any(|(_, (info, _))| info.publish.broadcast == broadcast)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (SessionInfo, CancellationToken)>> {
-        let sessions = self.0.sessions.lock();
-        sessions.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts connections until `stop`; returns when all have ended. A failed accept (no descriptors left) is
@@ -208,13 +139,12 @@ impl Server {
             tracing::debug!("RTMP connection closed: too many");
             return;
         };
-        let clock = &self.0.options.clock;
+        let clock = self.0.publishers.clock();
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         // The node's id keeps the filling of its handshakes apart from that of others; it is no secret.
         let seed = clock.unix().0 ^ id.rotate_left(40);
         let mut connection = Connection {
-            server: self,
-            id,
+            publishers: &self.0.publishers,
             io,
             peer,
             session: Session::new(clock.uptime(), seed),
@@ -223,80 +153,33 @@ impl Server {
             stop,
         };
         let ended = Box::pin(connection.run()).await;
-        if let Some(publication) = connection.publication.take() {
-            self.lock().remove(&id);
-            let broadcast = publication.publish.broadcast;
-            tracing::info!(%broadcast, "publication ended");
-            drop(publication);
-            self.forget_later(broadcast, connection.stop.clone());
-        }
+        drop(connection.publication.take());
         match ended {
             Ok(()) => connection.close().await,
             Err(error) => tracing::debug!(%error, "RTMP connection ended"),
         }
     }
-
-    /// Removes an ended broadcast that this node was the origin of, unless somebody publishes it by then; not while
-    /// somebody else holds it, since who watches on would not see the epoch that the next publisher opens.
-    fn forget_later(&self, id: BroadcastId, stop: CancellationToken) {
-        let inner = Arc::downgrade(&self.0);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(LINGER) => {}
-                }
-                let Some(inner) = inner.upgrade() else { return };
-                let ServerOptions {
-                    broadcasts, node, ..
-                } = &inner.options;
-                let Some(broadcast) = broadcasts.get(id) else {
-                    return;
-                };
-                let over = |line: Arc<EpochLine>| line.ended() && line.epoch().origin == *node;
-                if !broadcast.current().is_some_and(over) {
-                    return;
-                }
-                // The table's handle and this one.
-                if Arc::strong_count(&broadcast) <= 2 {
-                    broadcasts.remove(id);
-                    return;
-                }
-            }
-        });
-    }
-}
-
-/// What a publisher that was let in has.
-struct Publication {
-    publish: Publish,
-    feed: Feed,
-    writer: Writer,
-    standing: watch::Receiver<Standing>,
-    // Dropped last: the claim is withdrawn after the epoch was ended.
-    _claim: Box<dyn HeldClaim>,
 }
 
 struct Connection<'a, S> {
-    server: &'a Server,
-    id: u64,
+    publishers: &'a Publishers,
     io: S,
     peer: SocketAddr,
     session: Session,
     pending: Option<OwnedSemaphorePermit>,
-    publication: Option<Publication>,
+    publication: Option<(Publication, Feed)>,
     stop: CancellationToken,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
-    fn options(&self) -> &ServerOptions {
-        &self.server.0.options
+    fn now(&self) -> Uptime {
+        self.publishers.clock().uptime()
     }
 
     async fn run(&mut self) -> Result<(), ConnectionError> {
         let mut buffer = vec![0; READ];
         loop {
-            while let Some(event) = self.session.poll(self.options().clock.uptime())? {
+            while let Some(event) = self.session.poll(self.now())? {
                 match event {
                     Event::Publish(key) => self.admit(&key).await,
                     Event::Tag(tag) => self.tag(&tag),
@@ -327,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
 
     /// How long nothing has to be done unless something happens.
     fn wait(&self) -> Duration {
-        let now = self.options().clock.uptime();
+        let now = self.now();
         let wait = self.session.deadline().since(now);
         if self.publication.is_none() {
             return wait;
@@ -337,12 +220,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 
     fn check_time(&self) -> Result<(), ProtocolError> {
-        let now = self.options().clock.uptime();
+        let now = self.now();
         self.session.check_time(now)?;
         let silent = now.since(self.session.last_message()) >= GIVE_WAY;
-        if let Some(publication) = &self.publication
+        if let Some((publication, _)) = &self.publication
             && silent
-            && self.server.others(self.id, publication.publish.broadcast)
+            && publication.others_wait()
         {
             return Err(ProtocolError::Timeout(
                 "no message for 5 s while another publisher of the stream waits",
@@ -384,15 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 
     async fn admit(&mut self, key: &StreamKey) {
-        let options = self.options();
-        let asked = timeout(ASK, options.gate.may_publish(key, Protocol::Rtmp)).await;
-        let answer = asked.unwrap_or_else(|_| {
-            Err(Refusal::Unavailable(
-                "This server could not check the stream key in time. Try again.".into(),
-            ))
-        });
-        let publish = match answer {
-            Ok(publish) => publish,
+        let (publishers, stop) = (self.publishers, self.stop.clone());
+        match publishers.admit(key, Protocol::Rtmp, self.peer, stop).await {
+            Ok(publication) => {
+                self.publication = Some((publication, Feed::new()));
+                self.pending = None;
+                self.session.accept();
+            }
             Err(refusal) => {
                 let code = match refusal {
                     Refusal::Unknown(_) => "NetStream.Publish.BadName",
@@ -401,81 +282,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 };
                 tracing::info!(code, "publication refused");
                 self.session.refuse(code, &refusal.to_string());
-                return;
             }
-        };
-        let claim = options.claims.claim(publish.broadcast);
-        let standing = claim.standing();
-        let info = SessionInfo {
-            publish: publish.clone(),
-            peer: self.peer,
-            since: options.clock.unix(),
-            live: false,
-        };
-        tracing::info!(broadcast = %publish.broadcast, "publication accepted");
-        let writer = Writer::new(
-            Arc::clone(&options.broadcasts),
-            Arc::clone(&options.holders),
-            publish.broadcast,
-            options.node,
-            claim.claim(),
-        );
-        let live = *standing.borrow() == Standing::Live;
-        self.publication = Some(Publication {
-            publish,
-            feed: Feed::new(),
-            writer,
-            standing,
-            _claim: claim,
-        });
-        self.server
-            .lock()
-            .insert(self.id, (info, self.stop.clone()));
-        self.pending = None;
-        self.set_live(live).await;
-        self.session.accept();
+        }
     }
 
-    /// Goes live or stands by. What the new epoch follows is asked first; whoever decides may think again meanwhile, and
-    /// is then heard next.
     async fn set_live(&mut self, live: bool) {
-        if live && let Some(broadcast) = self.publication.as_ref().map(|p| p.publish.broadcast) {
-            let past = self.options().recall.recall(broadcast).await;
-            let now = self.options().clock.unix();
-            if let Some((past, publication)) = past.zip(self.publication.as_mut()) {
-                publication.writer.recall(now, past);
-            }
+        if let Some((publication, _)) = &mut self.publication {
+            let written = publication.set_live(live).await;
+            self.written(written);
         }
-        let now = self.options().clock.unix();
-        if let Some((info, _)) = self.server.lock().get_mut(&self.id) {
-            info.live = live;
-        }
-        let Some(publication) = &mut self.publication else {
-            return;
-        };
-        publication.feed.set_live(live);
-        let written = publication.drain(now);
-        if !live {
-            publication.writer.withdraw();
-        }
-        self.written(written);
     }
 
     fn tag(&mut self, tag: &Tag) {
-        let now = self.options().clock.unix();
-        let Some(publication) = &mut self.publication else {
+        let Some((publication, feed)) = &mut self.publication else {
             return;
         };
-        if let Err(error) = publication.feed.tag(now, tag) {
+        let now = publication.now();
+        if let Err(error) = feed.tag(publication.origin(), now, tag) {
             let code = match error {
                 FeedError::Flv(_) => "NetStream.Publish.Rejected",
                 _ => "NetStream.Publish.Failed",
             };
-            tracing::info!(broadcast = %publication.publish.broadcast, %error, "publication refused");
+            tracing::info!(broadcast = %publication.publish().broadcast, %error, "publication refused");
             self.session.refuse(code, &error.to_string());
             return;
         }
-        let written = publication.drain(now);
+        let written = publication.write();
         self.written(written);
     }
 
@@ -490,21 +322,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     }
 }
 
-impl Publication {
-    fn drain(&mut self, now: UnixMillis) -> Result<(), ModelError> {
-        while let Some(output) = self.feed.poll() {
-            self.writer.write(now, output)?;
-        }
-        Ok(())
+/// Whether the publication is live, once that changes; never without one.
+async fn standing(publication: Option<&mut (Publication, Feed)>) -> bool {
+    match publication {
+        Some((publication, _)) => publication.standing().await,
+        None => std::future::pending().await,
     }
-}
-
-/// Whether the publication is live, once that changes; never, without one or when nobody decides any more.
-async fn standing(publication: Option<&mut Publication>) -> bool {
-    if let Some(publication) = publication
-        && publication.standing.changed().await.is_ok()
-    {
-        return *publication.standing.borrow_and_update() == Standing::Live;
-    }
-    std::future::pending().await
 }

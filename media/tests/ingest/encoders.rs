@@ -214,7 +214,7 @@ async fn a_second_publisher_stands_by_and_follows_the_first() {
     for (_, tag) in rounds.by_ref().take(300) {
         second.send(&tag).await.unwrap();
     }
-    assert_eq!(house.server.sessions().len(), 2);
+    assert_eq!(house.publishers.sessions().len(), 2);
     first.finish().await.unwrap();
     board.wait_for(|all| all.len() >= 2).await.unwrap();
     for (_, tag) in rounds.take(400) {
@@ -255,7 +255,7 @@ async fn a_silent_publisher_gives_way_to_the_one_that_came_back() {
         sent = back.send_paced(looped, &clock, &stop) => panic!("it ends by itself: {sent:?}"),
         seen = board.wait_for(|all| matches!(all.as_slice(), [Some(_), None, Some(_)])) => drop(seen.unwrap()),
     }
-    assert_eq!(house.server.sessions().len(), 1);
+    assert_eq!(house.publishers.sessions().len(), 1);
     drop(lost);
     back.finish().await.unwrap();
     house.close().await;

@@ -8,12 +8,13 @@ use std::{
 
 use futures::future::BoxFuture;
 use media::{
+    ingest::{IngestOptions, Publishers},
     live::{Broadcast, Broadcasts, Frame, GroupHeader, Limits as Window, TrackId},
     ports::{
         Claim, Claims, Gate, HeldClaim, Holders, Holding, Protocol, Publish, Refusal, Source,
         Standing, Viewer, Watch,
     },
-    rtmp::{Limits, Server, ServerOptions},
+    rtmp::{Limits, Server},
 };
 use routing::model::{
     BroadcastId, Clock, Hlc, NodeId, PlaybackId, StreamId, StreamKey, TenantId, UnixMillis, Uptime,
@@ -155,7 +156,7 @@ impl Holders for Board {
 
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
-    pub(crate) server: Server,
+    pub(crate) publishers: Publishers,
     pub(crate) broadcasts: Arc<Broadcasts>,
     pub(crate) board: Arc<Board>,
     stop: CancellationToken,
@@ -172,7 +173,7 @@ impl House {
         };
         let broadcasts = Arc::new(Broadcasts::new(window));
         let board = Arc::new(Board(watch::channel(Vec::new()).0));
-        let server = Server::new(ServerOptions {
+        let publishers = Publishers::new(IngestOptions {
             gate: Arc::new(OneKey),
             claims: Arc::new(Queue::default()),
             holders: Arc::clone(&board) as Arc<dyn Holders>,
@@ -180,16 +181,16 @@ impl House {
             recall: Arc::new(media::origin::Nobody),
             clock: RealClock::start(),
             node: NodeId::from_bytes([9; 32]),
-            limits,
         });
+        let server = Server::new(publishers.clone(), limits);
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
-            let (server, stop) = (server.clone(), stop.clone());
+            let stop = stop.clone();
             async move { server.serve(listener, stop).await }
         });
         Self {
             address,
-            server,
+            publishers,
             broadcasts,
             board,
             stop,
@@ -204,7 +205,7 @@ impl House {
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.serving.await.unwrap();
-        assert!(self.server.sessions().is_empty());
+        assert!(self.publishers.sessions().is_empty());
     }
 }
 

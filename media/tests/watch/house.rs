@@ -17,7 +17,7 @@ use media::{
     flv::{self, Tag},
     http::{Http, HttpOptions},
     live::{Broadcasts, Limits},
-    origin::{Feed, Writer},
+    origin::{Feed, Origin, Writer},
     ports::{
         Claim, Gate, Holders, Holding, Pathway, Protocol, Publish, Refusal, Resolve, Source,
         Viewer, Watch,
@@ -166,6 +166,7 @@ pub(crate) struct House {
     pub(crate) http: Http,
     pub(crate) leases: Arc<AtomicUsize>,
     feed: Feed,
+    origin: Origin,
     writer: Writer,
     clock: Arc<dyn Clock>,
 }
@@ -211,12 +212,13 @@ impl House {
             stamp: Hlc(1),
             node: NODE,
         };
-        let mut feed = Feed::new();
-        feed.set_live(true);
+        let mut origin = Origin::new();
+        origin.set_live(true);
         Self {
             http,
             leases,
-            feed,
+            feed: Feed::new(),
+            origin,
             writer: Writer::new(broadcasts, Arc::new(Alone), BROADCAST, NODE, claim),
             clock,
         }
@@ -225,8 +227,8 @@ impl House {
     /// Takes a tag of a publisher.
     pub(crate) fn push(&mut self, tag: &Tag) {
         let now = self.clock.unix();
-        self.feed.tag(now, tag).unwrap();
-        while let Some(output) = self.feed.poll() {
+        self.feed.tag(&mut self.origin, now, tag).unwrap();
+        while let Some(output) = self.origin.poll() {
             self.writer.write(now, output).unwrap();
         }
     }

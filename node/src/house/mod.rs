@@ -66,7 +66,7 @@ pub struct Engine {
     /// Playback over HTTP, and who watches here.
     pub playback: media::http::Http,
     /// Publishers at this node.
-    pub ingest: media::rtmp::Server,
+    pub ingest: media::ingest::Publishers,
     /// Frames between nodes.
     pub relay: Arc<media::relay::Relay>,
 }
