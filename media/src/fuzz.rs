@@ -2,6 +2,7 @@
 //! private parsers stand beside them; here are those of the codecs, and of all that follows from what a publisher sends.
 mod codecs;
 pub(crate) mod ingest;
+mod readers;
 
 use fuzz_kit::Target;
 
@@ -12,6 +13,7 @@ pub fn targets() -> Vec<Target> {
         crate::rtmp::fuzz::TARGETS,
         codecs::TARGETS,
         ingest::TARGETS,
+        readers::TARGETS,
         crate::relay::fuzz::TARGETS,
         crate::http::fuzz::TARGETS,
     ]

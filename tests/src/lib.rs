@@ -5,6 +5,7 @@
 //! - [`lab`]: namespaces, programs that run in them, what they print, and cleaning up.
 //! - [`stage`]: three nodes of Shoal in the lab, a tenant, a viewer's machine and a streamer's.
 //! - [`film`]: films that tests publish, and the truth in them.
+//! - [`saved`]: what a node serves of a rendition, in a file for other programs.
 //! - [`harvest`]: all that nodes serve of a stream, held against each other.
 //! - [`watch`]: a real browser on the viewer's machine.
 //!
@@ -14,6 +15,7 @@
 pub mod film;
 pub mod harvest;
 pub mod lab;
+pub mod saved;
 pub mod stage;
 pub mod watch;
 pub mod wire;

@@ -2,11 +2,12 @@
 //!
 //! `rtmpsink` is librtmp, which OBS has too: connect, releaseStream, FCPublish, createStream, publish, `@setDataFrame`.
 #![allow(clippy::unwrap_used, reason = "tests")]
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use shoal_tests::{
     lab::{Running, until},
+    saved::{complaints, output, rendition as save},
     say,
     stage::{DOMAIN, Node, Stage, Stream},
 };
@@ -148,56 +149,11 @@ impl Encoder {
     }
 }
 
-/// All segments that a rendition has now in one file, their init segments before them.
-fn save(node: &Node, folder: &str, name: &str, to: &Path) {
-    let base = format!("{folder}/{name}.m3u8");
-    let text = until(&format!("{SEGMENTS} segments of {base}"), 40 * S, || {
-        let (status, body) = node.get(&base).ok()?;
-        let text = String::from_utf8(body).ok()?;
-        (status == 200 && text.matches("#EXTINF").count() >= SEGMENTS).then_some(text)
-    })
-    .unwrap();
-    assert!(!text.contains("#EXT-X-GAP"), "{base}: {text}");
-    assert!(!text.contains("#EXT-X-DISCONTINUITY\n"), "{base}: {text}");
-    let map = |l: &str| {
-        let uri = l.strip_prefix("#EXT-X-MAP:URI=\"")?;
-        Some(uri.split_once('"')?.0.to_owned())
-    };
-    let mut all = Vec::new();
-    for line in text.lines() {
-        let media = (!line.starts_with('#') && !line.is_empty()).then(|| line.to_owned());
-        if let Some(uri) = map(line).or(media) {
-            let (status, body) = node.get(&format!("{folder}/{uri}")).unwrap();
-            assert_eq!(status, 200, "{folder}/{uri}");
-            all.extend(body);
-        }
-    }
-    fs::write(to, all).unwrap();
-}
-
-/// What a program says of a saved rendition: on standard output, and as warnings.
-fn output(program: &str, before: &[&str], path: &Path, after: &[&str]) -> (String, String) {
-    let mut command = Command::new(program);
-    command.args(["-hide_banner", "-loglevel", "warning"]);
-    let out = command.args(before).arg(path).args(after).output().unwrap();
-    assert!(out.status.success(), "{program} {path:?}: {out:?}");
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (text(out.stdout), text(out.stderr))
-}
-
-/// What ffmpeg complains of when it decodes all of a rendition, pictures at the times that they have.
-fn complaints(path: &Path) -> String {
-    let before = ["-nostdin", "-xerror", "-i"];
-    let after = "-map 0 -fps_mode passthrough -enc_time_base -1 -f null -";
-    let after: Vec<&str> = after.split(' ').collect();
-    output("ffmpeg", &before, path, &after).1
-}
-
 /// Presentation times of a saved rendition's pictures or sounds, in order, in seconds.
 fn times(path: &Path, kind: &str) -> Vec<f64> {
     let entries = "packet=pts_time";
     let asked = ["-select_streams", kind, "-show_entries", entries];
-    let (text, _) = output("ffprobe", &asked, path, &["-of", "csv=p=0"]);
+    let (text, _) = output("ffprobe", &asked, path, &["-of", "csv=p=0"]).unwrap();
     let lines = text.lines().filter_map(|l| l.split(',').next());
     let mut times: Vec<f64> = lines.filter_map(|t| t.parse().ok()).collect();
     times.sort_by(f64::total_cmp);
@@ -237,8 +193,15 @@ fn whole(stage: &Stage, encoder: &Encoder, stream: &Stream) {
             continue;
         }
         let file = dir.join(rendition);
-        save(node, &format!("{base}/{folder}"), rendition, &file);
-        let said = complaints(&file);
+        save(
+            node,
+            &format!("{base}/{folder}"),
+            rendition,
+            SEGMENTS,
+            &file,
+        )
+        .unwrap();
+        let said = complaints("ffmpeg", &file).unwrap();
         let torn = encoder.video.is_some_and(|(.., pace)| pace == Torn);
         let other = |l: &&str| !(torn && l.contains("non monotonically increasing dts to muxer"));
         let said: Vec<&str> = said.lines().filter(other).collect();

@@ -1,6 +1,8 @@
 //! AAC: what an `AudioSpecificConfig` (ISO/IEC 14496-3 1.6.2.1) says.
 use routing::model::{BitsPerSecond, Codec, TrackDetail, TrackKind, TrackSummary};
 
+use super::bits::{Bits, NoBits};
+
 /// Why a configuration was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the AAC configuration is broken or of a kind that is not taken")]
@@ -25,43 +27,27 @@ pub struct AudioConfig {
     pub frame_samples: u32,
 }
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
+impl From<NoBits> for AacError {
+    fn from(_: NoBits) -> Self {
+        Self
+    }
 }
 
-impl Bits<'_> {
-    fn read(&mut self, n: usize) -> Result<u32, AacError> {
-        let mut value = 0;
-        for _ in 0..n {
-            let byte = self.bytes.get(self.at / 8).ok_or(AacError)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Ok(value)
-    }
+fn object_type(bits: &mut Bits<'_>) -> Result<u8, AacError> {
+    let short = bits.small(5)?;
+    Ok(if short == 31 {
+        32 + bits.small(6)?
+    } else {
+        short
+    })
+}
 
-    fn object_type(&mut self) -> Result<u8, AacError> {
-        let short = self.read(5)?;
-        let object = if short == 31 {
-            32 + self.read(6)?
-        } else {
-            short
-        };
-        u8::try_from(object).map_err(|_| AacError)
+fn rate(bits: &mut Bits<'_>) -> Result<u32, AacError> {
+    let index = bits.small(4)?;
+    if index == 15 {
+        return Ok(bits.read(24)?);
     }
-
-    fn rate(&mut self) -> Result<u32, AacError> {
-        let index = self.read(4)?;
-        if index == 15 {
-            return self.read(24);
-        }
-        usize::try_from(index)
-            .ok()
-            .and_then(|i| RATES.get(i))
-            .copied()
-            .ok_or(AacError)
-    }
+    RATES.get(usize::from(index)).copied().ok_or(AacError)
 }
 
 /// Reads an `AudioSpecificConfig` of AAC Main, LC, SSR or LTP, with or without SBR and PS.
@@ -69,14 +55,14 @@ impl Bits<'_> {
 /// # Errors
 /// [`AacError`].
 pub fn config(bytes: &[u8]) -> Result<AudioConfig, AacError> {
-    let mut bits = Bits { bytes, at: 0 };
-    let object_type = bits.object_type()?;
-    let sample_rate = bits.rate()?;
+    let mut bits = Bits::new(bytes);
+    let kind = object_type(&mut bits)?;
+    let sample_rate = rate(&mut bits)?;
     let channel_config = bits.read(4)?;
-    let mut core = object_type;
-    if matches!(object_type, 5 | 29) {
-        bits.rate()?;
-        core = bits.object_type()?;
+    let mut core = kind;
+    if matches!(kind, 5 | 29) {
+        rate(&mut bits)?;
+        core = object_type(&mut bits)?;
     }
     if !(1..=4).contains(&core) || !(7_000..=96_000).contains(&sample_rate) {
         return Err(AacError);
@@ -89,7 +75,7 @@ pub fn config(bytes: &[u8]) -> Result<AudioConfig, AacError> {
         _ => return Err(AacError),
     };
     Ok(AudioConfig {
-        object_type,
+        object_type: kind,
         sample_rate,
         channels,
         frame_samples: if short_frames { 960 } else { 1024 },

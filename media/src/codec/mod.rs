@@ -16,4 +16,19 @@
 //! | AC-3, E-AC-3 | contents of the `dac3`, `dec3` box (ETSI TS 102 366 annex F) | a sync frame, an access unit |
 //! | FLAC | the `STREAMINFO` block (RFC 9639 8.2), 34 bytes | a frame |
 pub mod aac;
+pub mod ac3;
+pub mod av1;
+pub(crate) mod bits;
+pub mod flac;
 pub mod h264;
+pub mod hevc;
+pub mod mpeg_audio;
+mod nal;
+pub mod opus;
+pub mod reader;
+pub mod vpx;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use nal::BrokenUnit;

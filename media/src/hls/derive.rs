@@ -4,12 +4,12 @@ use std::{
     sync::Arc,
 };
 
-use routing::model::{EpochId, TrackKind};
+use routing::model::EpochId;
 
 use super::view::{Container, Hint, Rendition, Report, View, named};
 use crate::{
     live::{Broadcast, Epoch, EpochLine, Follows, GroupSeq, Track, TrackId},
-    pack::{Line, Piece, Segment, Tail, gaps_after, rescale, ticks, ts_line, walk},
+    pack::{Line, Piece, Segment, Tail, gaps_after, multiplexed, rescale, ticks, ts_line, walk},
 };
 
 /// What is kept of an epoch between two views.
@@ -71,7 +71,7 @@ impl Deriver {
             });
             renditions.extend(rendition(name.clone(), Container::Cmaf, current, id, lines));
         }
-        let lead = |epoch: &Epoch| epoch.tracks.first().map(|t| t.id);
+        let lead = |epoch: &Epoch| multiplexed(epoch).map(|(lead, _)| lead.id);
         if let Some(id) = lead(current) {
             let lines = chain
                 .iter()
@@ -141,11 +141,10 @@ impl Kept {
             }
         }
         changed |= walked;
-        if changed && let Some((lead, id)) = self.lines.first().zip(epoch.tracks.first()) {
-            let sound = epoch
-                .tracks
-                .iter()
-                .find(|t| t.kind == TrackKind::Audio && t.id != id.id);
+        if changed
+            && let Some((track, sound)) = multiplexed(epoch)
+            && let Some(lead) = self.lines.get(track.id.index())
+        {
             let pieces: Vec<&Piece> = sound
                 .and_then(|t| self.pieces.get(t.id.index()))
                 .map(|p| p.values().collect())
@@ -154,7 +153,7 @@ impl Kept {
                 epoch,
                 lead,
                 sound.map(|t| (t, &pieces[..], tail(t))),
-                tail(id),
+                tail(track),
                 &self.ts,
             );
         }

@@ -9,7 +9,7 @@ use routing::model::{TrackDetail, TrackKind};
 use super::view::{Container, Hint, Rendition, duration, micros, named};
 use crate::{
     live::{Epoch, Track},
-    pack::Segment,
+    pack::{Segment, multiplexed},
 };
 
 /// The pathway that the multivariant playlist itself gives; the nodes are its clones.
@@ -50,10 +50,10 @@ pub fn multivariant(epoch: &Epoch, container: Container) -> String {
     let of = |kind| tracks.iter().filter(move |(_, t)| t.kind == kind);
     let sound: Vec<_> = of(TrackKind::Audio).collect();
     let pictures: Vec<_> = of(TrackKind::Video).collect();
+    let multiplex = multiplexed(epoch).filter(|_| container == Container::Ts);
     let lead = if container == Container::Ts {
-        // One multiplex: the first picture track and the first sound track.
-        let track = pictures.first().or(sound.first());
-        track.map(|(_, t)| ("ts", *t)).into_iter().collect()
+        let lead = multiplex.map(|(lead, _)| ("ts", lead));
+        lead.into_iter().collect()
     } else if pictures.is_empty() {
         let first = sound.first().map(|(n, t)| (n.as_str(), *t));
         first.into_iter().collect::<Vec<_>>()
@@ -77,9 +77,11 @@ pub fn multivariant(epoch: &Epoch, container: Container) -> String {
         }
     }
     for (name, track) in lead {
-        let with = (track.kind == TrackKind::Video)
-            .then(|| sound.first().map(|(_, t)| *t))
-            .flatten();
+        let with = match multiplex {
+            Some((_, sound)) => sound,
+            None if track.kind == TrackKind::Video => sound.first().map(|(_, t)| *t),
+            None => None,
+        };
         variant(&mut out, name, track, with, grouped);
     }
     out

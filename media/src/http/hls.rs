@@ -96,12 +96,22 @@ pub(super) async fn index(watched: &Watched, container: Container) -> Result<Ans
     let text = until(watched, START, |view| {
         let any = view.renditions.iter().any(|r| r.container == container);
         if any {
-            Look::Found(view.multivariant(container))
+            Look::Found(Some(view.multivariant(container)))
+        } else if container == Container::Ts && pack::multiplexed(&view.epoch).is_none() {
+            Look::Found(None)
         } else {
             Look::Hold
         }
     });
-    Ok(answer::ok(answer::PLAYLIST, answer::FRESH, text.await?))
+    let text = text.await?.ok_or_else(|| {
+        answer::error(
+            StatusCode::NOT_FOUND,
+            "PROTOCOL_NOT_AVAILABLE",
+            "MPEG-TS does not carry this stream's codec. Use /play/ID/cmaf/index.m3u8.",
+            None,
+        )
+    })?;
+    Ok(answer::ok(answer::PLAYLIST, answer::FRESH, text))
 }
 
 pub(super) async fn playlist(

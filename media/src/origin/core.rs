@@ -116,11 +116,14 @@ impl Origin {
         let kind = config.summary.kind;
         let before = line.config.as_ref();
         // The same again with other words about it, such as a bit rate that metadata told since, changes no stream.
-        let same = before
-            .is_some_and(|b| (&b.data, b.frame_samples) == (&config.data, config.frame_samples));
+        let same = before.is_some_and(|b| {
+            (&b.data, b.frame_samples) == (&config.data, config.frame_samples)
+                && (kind == TrackKind::Video || b.summary.detail == config.summary.detail)
+        });
+        let codec = before.is_none_or(|b| b.summary.codec == config.summary.codec);
         let first = before.is_none();
         match &mut self.open {
-            Some(open) if kind == TrackKind::Video => open.reconfigure(&config),
+            Some(open) if kind == TrackKind::Video && codec => open.reconfigure(&config),
             Some(open) if open.has(kind) && !same => self.reopen(),
             // What is held needs the configuration before.
             None if !same && !first => self.reopen(),

@@ -1,14 +1,13 @@
 //! FLV tags, as RTMP carries them, to what the origin takes.
-use bytes::Bytes;
-use routing::model::{BitsPerSecond, TrackKind, TrackSummary, UnixMillis};
+use routing::model::{BitsPerSecond, TrackDetail, TrackKind, UnixMillis};
 
 use super::{Announced, Config, Origin, Packet};
 use crate::{
     codec::{
-        aac,
-        h264::{AccessUnit, H264Error, VideoConfig, frame_rate},
+        h264::frame_rate,
+        reader::{CodecError, Reader},
     },
-    flv::{self, Audio, FlvError, Tag, TagKind, Video},
+    flv::{self, Content, FlvError, Tag, TagKind},
     rtmp::amf::{self, Value},
 };
 
@@ -19,18 +18,16 @@ pub enum FeedError {
     /// A codec that is not taken, or a broken body.
     #[error(transparent)]
     Flv(#[from] FlvError),
-    /// A video configuration that cannot be read.
+    /// A configuration that cannot be read.
     #[error(transparent)]
-    Video(#[from] H264Error),
-    /// An audio configuration that cannot be read.
-    #[error(transparent)]
-    Audio(#[from] aac::AacError),
+    Codec(#[from] CodecError),
 }
 
 /// Reads one publisher's tags for its [`Origin`].
 #[derive(Debug, Default)]
 pub struct Feed {
-    video: Option<VideoConfig>,
+    video: Option<Reader>,
+    audio: Option<Reader>,
     rate: Option<(u32, u32)>,
     /// Announced bit rates of video and audio.
     bitrates: (BitsPerSecond, BitsPerSecond),
@@ -43,102 +40,88 @@ impl Feed {
         Self::default()
     }
 
-    /// Takes a tag that arrived at `at`. An access unit that is broken is left out; the next one may be whole.
+    /// Takes a tag that arrived at `at`. A unit that is broken is left out; the next one may be whole.
     ///
     /// # Errors
     /// [`FeedError`] when nothing that follows can be taken either.
     pub fn tag(&mut self, origin: &mut Origin, at: UnixMillis, tag: &Tag) -> Result<(), FeedError> {
-        match tag.kind {
-            TagKind::Data => self.data(origin, &tag.body),
-            TagKind::Video => match flv::video(&tag.body)? {
-                Video::Config(record) => self.configure_video(origin, VideoConfig::read(&record)?),
-                Video::Frame {
-                    keyframe,
-                    composition,
-                    data,
-                } => self.picture(origin, at, (tag.timestamp, composition), keyframe, &data),
-                Video::Other => {}
-            },
-            TagKind::Audio => match flv::audio(&tag.body)? {
-                Audio::Config(data) => {
-                    let config = aac::config(&data)?;
-                    origin.configure(Config {
-                        data,
-                        summary: TrackSummary {
-                            bitrate: self.bitrates.1,
-                            ..config.summary()
-                        },
-                        frame_samples: config.frame_samples,
-                    });
-                }
-                Audio::Frame(data) => origin.push(
-                    at,
-                    Packet {
-                        kind: TrackKind::Audio,
-                        time: tag.timestamp,
-                        composition: 0,
-                        keyframe: true,
-                        data,
-                    },
-                ),
-                Audio::Other => {}
-            },
+        if tag.kind == TagKind::Data {
+            self.data(origin, &tag.body);
+            return Ok(());
+        }
+        for packet in tag.packets()? {
+            // Of several tracks of a kind, the first.
+            if packet.track == 0 {
+                self.packet(origin, (at, tag.timestamp), packet)?;
+            }
         }
         Ok(())
     }
 
-    fn configure_video(&mut self, origin: &mut Origin, config: VideoConfig) {
-        origin.configure(Config {
-            data: config.write(),
-            summary: TrackSummary {
-                bitrate: self.bitrates.0,
-                ..config.summary(self.rate)
-            },
-            frame_samples: 0,
-        });
-        self.video = Some(config);
-    }
-
-    fn picture(
+    fn packet(
         &mut self,
         origin: &mut Origin,
-        at: UnixMillis,
-        (time, composition): (u32, i32),
-        flagged: bool,
-        data: &Bytes,
-    ) {
-        let Some(config) = &self.video else { return };
-        let unit = match AccessUnit::read(data, config.length_size) {
-            Ok(unit) => unit,
-            Err(error) => {
-                tracing::debug!(%error, time, "video frame left out");
-                return;
-            }
+        (at, time): (UnixMillis, u32),
+        packet: flv::Packet,
+    ) -> Result<(), FeedError> {
+        let (reader, kind) = match packet.codec.is_video() {
+            true => (&mut self.video, TrackKind::Video),
+            false => (&mut self.audio, TrackKind::Audio),
         };
-        if !unit.sps.is_empty() || !unit.pps.is_empty() {
-            let or = |new: Vec<Bytes>, old: &Vec<Bytes>| {
-                if new.is_empty() { old.clone() } else { new }
-            };
-            let (sps, pps) = (or(unit.sps, &config.sps), or(unit.pps, &config.pps));
-            if (&sps, &pps) != (&config.sps, &config.pps)
-                && let Ok(new) = VideoConfig::of(config.length_size, sps, pps)
-            {
-                self.configure_video(origin, new);
+        let reader = match reader {
+            Some(reader) if reader.codec() == packet.codec => reader,
+            other => other.insert(Reader::new(packet.codec)),
+        };
+        match packet.content {
+            Content::Config(data) => {
+                let config = reader.configure(&data)?;
+                self.configure(origin, config);
+            }
+            Content::Frame {
+                keyframe,
+                composition,
+                data,
+            } => {
+                let unit = match reader.unit(&data, keyframe) {
+                    Ok(unit) => unit,
+                    Err(error) => {
+                        tracing::debug!(%error, time, "a unit left out");
+                        return Ok(());
+                    }
+                };
+                self.configure(origin, unit.config);
+                if !unit.data.is_empty() {
+                    origin.push(
+                        at,
+                        Packet {
+                            kind,
+                            time,
+                            composition,
+                            keyframe: unit.keyframe,
+                            data: unit.data,
+                        },
+                    );
+                }
             }
         }
-        if unit.data.is_empty() {
-            return;
+        Ok(())
+    }
+
+    /// Hands a configuration on, with what the metadata said of its track.
+    fn configure(&self, origin: &mut Origin, config: Option<Config>) {
+        let Some(mut config) = config else { return };
+        let summary = &mut config.summary;
+        let told = match &mut summary.detail {
+            TrackDetail::Video { rate, .. } => {
+                *rate = self.rate.unwrap_or(*rate);
+                self.bitrates.0
+            }
+            _ => self.bitrates.1,
+        };
+        if told.0 > 0 {
+            summary.bitrate = told;
         }
-        origin.push(
-            at,
-            Packet {
-                kind: TrackKind::Video,
-                time,
-                composition,
-                keyframe: unit.idr || flagged && unit.recovery,
-                data: unit.data,
-            },
-        );
+        origin.configure(config);
     }
 
     /// `@setDataFrame` `onMetaData` {…}, or without the first.

@@ -50,7 +50,7 @@ mod writer;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use routing::model::{TrackKind, TrackSummary, UnixMillis};
+use routing::model::{TrackKind, UnixMillis};
 
 pub use self::{
     core::Origin,
@@ -58,6 +58,7 @@ pub use self::{
     past::{Nobody, Past, Recall},
     writer::Writer,
 };
+pub use crate::codec::reader::Config;
 use crate::live::{Frame, GroupSeq, Track, TrackConfig, TrackId};
 
 /// What the encoder's metadata says will come.
@@ -69,17 +70,6 @@ pub struct Announced {
     pub audio: bool,
     /// Pictures a second, numerator and denominator.
     pub rate: Option<(u32, u32)>,
-}
-
-/// A decoder's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// As in [`TrackConfig::data`].
-    pub data: Bytes,
-    /// The track in short; its kind says of which track.
-    pub summary: TrackSummary,
-    /// Samples of one frame, of audio; 0 of video.
-    pub frame_samples: u32,
 }
 
 /// One picture or audio packet with the encoder's own times.

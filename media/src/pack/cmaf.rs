@@ -1,14 +1,12 @@
 //! CMAF (ISO/IEC 23000-19): initialisation segments and chunks, one track each.
 use bytes::{BufMut, Bytes, BytesMut};
 use mp4_atom::{
-    Atom, Audio, Avc1, Avcc, Codec, Dinf, Dref, Encode, Esds, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd,
-    Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak,
-    Trex, Trun, TrunEntry, Url, Visual, Vmhd,
-    esds::{DecoderConfig, DecoderSpecific, EsDescriptor},
+    Dinf, Dref, Encode, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mvex,
+    Mvhd, Smhd, Stbl, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Vmhd,
 };
-use routing::model::{Codec as Kind, TrackDetail};
+use routing::model::TrackDetail;
 
-use super::{Chain, EPOCH_ZERO, segment::Part, walk::ticks};
+use super::{Chain, EPOCH_ZERO, entry, segment::Part, walk::ticks};
 use crate::live::{Frame, Track, TrackConfig};
 
 /// Why there is no initialisation segment.
@@ -21,7 +19,7 @@ pub enum InitError {
 }
 
 /// Every file here has one track, with this id.
-const TRACK: u32 = 1;
+pub(super) const TRACK: u32 = 1;
 /// `sample_depends_on` = 2: decoding can start here.
 const SYNC: u32 = 0x0200_0000;
 /// `sample_depends_on` = 1, `sample_is_non_sync_sample`.
@@ -34,36 +32,15 @@ const COPY_BELOW: usize = 1024;
 /// # Errors
 /// [`InitError::Config`] where `config.data` is not what its codec says.
 pub fn init(track: &Track, config: &TrackConfig) -> Result<Bytes, InitError> {
-    let (codec, width, height) = match (config.codec(), config.detail()) {
-        (Kind::H264, TrackDetail::Video { width, height, .. }) => {
+    let (width, height) = match config.detail() {
+        TrackDetail::Video { width, height, .. } => {
             let size = |v: u32| u16::try_from(v).unwrap_or(u16::MAX);
-            let mut avcc = Avcc::decode_body(&mut &config.data[..])
-                .map_err(|e| InitError::Config(e.to_string()))?;
-            // What the live model holds, whatever the publisher's record said.
-            avcc.length_size = 4;
-            let visual = Visual {
-                data_reference_index: 1,
-                width: size(*width),
-                height: size(*height),
-                ..Visual::default()
-            };
-            let avc1 = Avc1 {
-                visual,
-                avcc,
-                ..Avc1::default()
-            };
-            (Codec::Avc1(avc1), size(*width), size(*height))
+            (size(*width), size(*height))
         }
-        (
-            Kind::Aac,
-            TrackDetail::Audio {
-                sample_rate,
-                channels,
-            },
-        ) => (Codec::Mp4a(mp4a(config, *sample_rate, *channels)), 0, 0),
-        _ => return Err(InitError::Config("codec and kind do not match".into())),
+        _ => (0, 0),
     };
-    let video = width > 0;
+    let codec = entry::sample_entry(config, (width, height))?;
+    let video = config.codec().is_video();
     let stbl = Stbl {
         stsd: Stsd {
             codecs: vec![codec],
@@ -136,45 +113,13 @@ pub fn init(track: &Track, config: &TrackConfig) -> Result<Bytes, InitError> {
     Ok(out.freeze())
 }
 
-fn mp4a(config: &TrackConfig, sample_rate: u32, channels: u8) -> Mp4a {
-    let bitrate = u32::try_from(config.summary.bitrate.0).unwrap_or(0);
-    Mp4a {
-        audio: Audio {
-            data_reference_index: 1,
-            channel_count: channels.into(),
-            sample_size: 16,
-            // 16 bits; higher rates are told by the AudioSpecificConfig.
-            sample_rate: u16::try_from(sample_rate).unwrap_or(0).into(),
-        },
-        esds: Esds {
-            es_desc: EsDescriptor {
-                es_id: u16::try_from(TRACK).unwrap_or(1),
-                dec_config: DecoderConfig {
-                    object_type_indication: 0x40,
-                    stream_type: 5,
-                    max_bitrate: bitrate,
-                    avg_bitrate: bitrate,
-                    dec_specific: Some(DecoderSpecific {
-                        raw: config.data.to_vec(),
-                        ..DecoderSpecific::default()
-                    }),
-                    ..DecoderConfig::default()
-                },
-                ..EsDescriptor::default()
-            },
-        },
-        btrt: None,
-        taic: None,
-    }
-}
-
 /// A part's chunk: `moof`, then `mdat` with the frames' own bytes.
 pub(super) fn chunk(part: &Part) -> Chain {
     let Some(header) = part.runs.first().map(|r| r.group().header()) else {
         return Chain::default();
     };
     let frames: Vec<Frame> = part.runs.iter().flat_map(super::Run::frames).collect();
-    let video = header.config.codec() == Kind::H264;
+    let video = header.config.codec().is_video();
     let ends = frames.iter().skip(1).map(|f| f.dts).chain([part.end]);
     let entry = |(frame, end): (&Frame, i64)| TrunEntry {
         duration: Some(u32::try_from(end - frame.dts).unwrap_or(0)),

@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use mp4_atom::{Atom, Avcc};
 
+use crate::codec::{bits::Bits, hevc};
+
 /// The parameter sets of an `AVCDecoderConfigurationRecord` in Annex B form, sequence parameter sets first.
 #[must_use]
 pub fn parameter_sets(record: &[u8]) -> Option<Bytes> {
@@ -18,6 +20,18 @@ pub fn parameter_sets(record: &[u8]) -> Option<Bytes> {
         out.extend_from_slice(set);
     }
     (!out.is_empty()).then(|| out.into())
+}
+
+/// The parameter sets of an `HEVCDecoderConfigurationRecord` in Annex B form: video, sequence, picture.
+#[must_use]
+pub fn hevc_parameter_sets(record: &Bytes) -> Option<Bytes> {
+    let config = hevc::VideoConfig::read(record).ok()?;
+    let mut out = Vec::new();
+    for set in config.sets.iter().flatten() {
+        out.extend_from_slice(&[0, 0, 0, 1]);
+        out.extend_from_slice(set);
+    }
+    Some(out.into())
 }
 
 /// Appends NAL units with four-byte lengths to `out` in Annex B form. What follows a length that points beyond the end
@@ -52,25 +66,24 @@ impl Adts {
     /// count. `None` for object types and sampling rates that ADTS cannot say.
     #[must_use]
     pub fn read(config: &[u8]) -> Option<Self> {
-        let mut bits = Bits {
-            data: config,
-            at: 0,
-        };
-        let mut object = bits.take(5)?;
-        let frequency = bits.take(4)?;
-        let channels = bits.take(4)?;
+        let mut bits = Bits::new(config);
+        let mut take = |n| bits.small(n).ok();
+        let mut object = take(5)?;
+        let frequency = take(4)?;
+        let channels = take(4)?;
         if object == 5 || object == 29 {
-            if bits.take(4)? == 15 {
-                bits.take(24)?;
+            if take(4)? == 15 {
+                for _ in 0..3 {
+                    take(8)?;
+                }
             }
-            object = bits.take(5)?;
+            object = take(5)?;
         }
-        let byte = |v: u32| u8::try_from(v).ok();
         ((1..=4).contains(&object) && frequency < 13 && (1..8).contains(&channels)).then_some(())?;
         Some(Self {
-            profile: byte(object - 1)?,
-            frequency: byte(frequency)?,
-            channels: byte(channels)?,
+            profile: object - 1,
+            frequency,
+            channels,
         })
     }
 
@@ -91,22 +104,6 @@ impl Adts {
             low(len << 5) | 0x1f,
             0xfc,
         ])
-    }
-}
-
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
-        (0..count).try_fold(0, |value, _| {
-            let byte = *self.data.get(self.at / 8)?;
-            let bit = byte >> (7 - self.at % 8) & 1;
-            self.at += 1;
-            Some(value << 1 | u32::from(bit))
-        })
     }
 }
 

@@ -15,6 +15,8 @@
 mod chain;
 mod cmaf;
 pub mod codec;
+mod elementary;
+mod entry;
 mod piece;
 mod segment;
 mod ts;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 pub use chain::{Chain, ChainBody};
 pub use cmaf::{InitError, init};
+pub(crate) use elementary::multiplexed;
 pub use piece::{Piece, Run};
 pub use segment::{Part, Segment};
 pub use ts_line::ts_line;

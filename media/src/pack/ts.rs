@@ -3,16 +3,17 @@
 //! Continuity counters start at 0 in every segment, because each PID has a multiple of 16 packets in each: the tables
 //! are repeated 16 times, spread over the segment (what receivers who join in the middle want anyway), and the last
 //! access unit of an elementary stream is cut into more, shorter payloads with stuffing between them.
+use std::sync::Arc;
+
 use bytes::Bytes;
-use routing::model::Codec;
 
 use super::{
     Chain, EPOCH_ZERO,
-    codec::{Adts, annex_b, parameter_sets},
+    elementary::{Elementary, MASK, Unit},
     piece::Run,
     walk::{rescale, ticks},
 };
-use crate::live::{Epoch, Frame, TrackConfig, TrackId};
+use crate::live::{Epoch, TrackConfig, TrackId};
 
 const PACKET: usize = 188;
 const PAT: u16 = 0;
@@ -23,15 +24,6 @@ const FIRST_PID: u16 = 0x100;
 const CYCLE: usize = 16;
 /// The program clock runs this far behind decode times (27 MHz / 300), the time that decoders have to buffer.
 const CLOCK_LAG: i64 = 27_000;
-const MASK: i64 = (1 << 33) - 1;
-
-/// One access unit as a packetised elementary stream packet.
-struct Unit {
-    dts: i64,
-    track: TrackId,
-    key: bool,
-    pes: Vec<u8>,
-}
 
 /// The segment of these runs, each track's in order; the first line carries the program clock.
 pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
@@ -41,14 +33,16 @@ pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
         let Some(first) = epoch.track(*track) else {
             continue;
         };
-        streams.push((*track, first.config.codec()));
+        streams.push((*track, Arc::clone(&first.config)));
         for run in runs {
             let config = &run.group().header().config;
             let clock = |t: i64| {
                 let zero = ticks(EPOCH_ZERO, 90_000);
                 rescale(t, first.timescale, 90_000).saturating_add(zero)
             };
-            let codec = Elementary::new(config);
+            let Some(codec) = Elementary::new(config) else {
+                continue;
+            };
             for frame in run.frames() {
                 units.extend(codec.unit(*track, &frame, clock));
             }
@@ -74,84 +68,6 @@ pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
     Chain::new(vec![Bytes::from(mux.out)])
 }
 
-/// How a track's frames become elementary stream bytes.
-enum Elementary {
-    Avc { sets: Option<Bytes> },
-    Aac { adts: Option<Adts> },
-}
-
-impl Elementary {
-    fn new(config: &TrackConfig) -> Self {
-        match config.codec() {
-            Codec::Aac => Self::Aac {
-                adts: Adts::read(&config.data),
-            },
-            _ => Self::Avc {
-                sets: parameter_sets(&config.data),
-            },
-        }
-    }
-
-    fn unit(&self, track: TrackId, frame: &Frame, clock: impl Fn(i64) -> i64) -> Option<Unit> {
-        let (pts, dts) = (clock(frame.pts()), clock(frame.dts));
-        let mut pes = Vec::with_capacity(frame.data.len() + 96);
-        match self {
-            Self::Avc { sets } => {
-                pes_header(&mut pes, 0xe0, pts, Some(dts));
-                // An access unit delimiter: any kind of picture may follow.
-                pes.extend_from_slice(&[0, 0, 0, 1, 0x09, 0xf0]);
-                if let (Some(sets), true) = (sets, frame.keyframe) {
-                    pes.extend_from_slice(sets);
-                }
-                annex_b(&frame.data, &mut pes);
-            }
-            Self::Aac { adts } => {
-                pes_header(&mut pes, 0xc0, pts, None);
-                pes.extend_from_slice(&adts.as_ref()?.header(frame.data.len())?);
-                pes.extend_from_slice(&frame.data);
-            }
-        }
-        // A packet too long for its field says 0, as video may.
-        let len = u16::try_from(pes.len() - 6).unwrap_or(0);
-        pes.get_mut(4..6)?.copy_from_slice(&len.to_be_bytes());
-        Some(Unit {
-            dts,
-            track,
-            key: frame.keyframe,
-            pes,
-        })
-    }
-}
-
-fn pes_header(out: &mut Vec<u8>, stream: u8, pts: i64, dts: Option<i64>) {
-    out.extend_from_slice(&[0, 0, 1, stream, 0, 0, 0x84]);
-    match dts.filter(|dts| *dts != pts) {
-        Some(dts) => {
-            out.extend_from_slice(&[0xc0, 10]);
-            out.extend_from_slice(&stamp(3, pts));
-            out.extend_from_slice(&stamp(1, dts));
-        }
-        None => {
-            out.extend_from_slice(&[0x80, 5]);
-            out.extend_from_slice(&stamp(2, pts));
-        }
-    }
-}
-
-/// A 33-bit time in the five bytes of a PES header.
-fn stamp(tag: u8, time: i64) -> [u8; 5] {
-    let t = (time & MASK).to_be_bytes();
-    let bits = u64::from_be_bytes(t);
-    let byte = |v: u64| v.to_be_bytes()[7];
-    [
-        tag << 4 | byte(bits >> 29) & 0x0e | 1,
-        byte(bits >> 22),
-        byte(bits >> 14) | 1,
-        byte(bits >> 7),
-        byte(bits << 1) | 1,
-    ]
-}
-
 struct Mux {
     out: Vec<u8>,
     pat: Vec<u8>,
@@ -162,15 +78,19 @@ struct Mux {
 }
 
 impl Mux {
-    fn new(streams: &[(TrackId, Codec)], payload: usize) -> Self {
+    fn new(streams: &[(TrackId, Arc<TrackConfig>)], payload: usize) -> Self {
         let clock = streams.first().map(|(t, _)| *t);
         let mut pmt = vec![0x02, 0, 0, 0, 1, 0xc1, 0, 0];
         pmt.extend_from_slice(&(0xe000 | clock.map_or(0x1fff, pid)).to_be_bytes());
         pmt.extend_from_slice(&[0xf0, 0]);
-        for (track, codec) in streams {
-            pmt.push(if *codec == Codec::Aac { 0x0f } else { 0x1b });
+        for (track, config) in streams {
+            let Some((kind, descriptors)) = Elementary::table_entry(config) else {
+                continue;
+            };
+            pmt.push(kind);
             pmt.extend_from_slice(&(0xe000 | pid(*track)).to_be_bytes());
-            pmt.extend_from_slice(&[0xf0, 0]);
+            pmt.extend_from_slice(&[0xf0, u8::try_from(descriptors.len()).unwrap_or(0)]);
+            pmt.extend_from_slice(&descriptors);
         }
         let [high, low] = (0xe000 | PMT).to_be_bytes();
         let pat = vec![0x00, 0, 0, 0, 1, 0xc1, 0, 0, 0, 1, high, low];

@@ -109,6 +109,28 @@ impl Speaker {
     }
 }
 
+/// What is taken of Enhanced RTMP (v2, "Enhancing NetConnection connect Command"): codecs that are passed on, several
+/// tracks, extended headers.
+pub(super) fn enhanced() -> [(String, Value); 3] {
+    const CAN_FORWARD: f64 = 4.0;
+    const MULTITRACK_AND_MODEX: f64 = 6.0;
+    let map = |names: &[&str]| {
+        let entry = |name: &&str| ((*name).to_owned(), Value::Number(CAN_FORWARD));
+        Value::Object(names.iter().map(entry).collect())
+    };
+    [
+        (
+            "videoFourCcInfoMap".into(),
+            map(&["avc1", "hvc1", "av01", "vp08", "vp09"]),
+        ),
+        (
+            "audioFourCcInfoMap".into(),
+            map(&["mp4a", "Opus", ".mp3", "ac-3", "ec-3", "fLaC"]),
+        ),
+        ("capsEx".into(), Value::Number(MULTITRACK_AND_MODEX)),
+    ]
+}
+
 /// An information object.
 pub(super) fn info(level: &str, code: &str, text: &str) -> Value {
     Value::Object(vec![

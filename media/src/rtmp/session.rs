@@ -403,6 +403,10 @@ impl Session {
         );
         if let Value::Object(entries) = &mut info {
             entries.push(("objectEncoding".into(), Value::Number(0.0)));
+            let asked = |name| object.is_some_and(|o| o.get(name).is_some());
+            if asked("fourCcList") || asked("videoFourCcInfoMap") || asked("capsEx") {
+                entries.extend(command::enhanced());
+            }
         }
         self.answer(command, properties, info);
     }

@@ -8,13 +8,16 @@
 //! An access unit with an IDR slice; or one that the encoder flags as a keyframe and that has a recovery point message,
 //! as open groups of pictures and intra refresh have. The flag alone is not believed: a plain I picture can be
 //! followed by pictures that refer to what was before it.
-mod bits;
 mod sps;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use routing::model::{BitsPerSecond, Codec, TrackDetail, TrackKind, TrackSummary};
 
 pub use self::sps::{Sps, frame_rate};
+use super::{
+    bits::NoBits,
+    nal::{self, BrokenUnit, Verdict, take, take_sets},
+};
 
 /// Why video data was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +30,14 @@ pub enum H264Error {
     #[error("the H.264 sequence parameter set is broken")]
     Sps,
     /// The NAL unit lengths do not fill the access unit.
-    #[error("the H.264 access unit is broken")]
-    Unit,
+    #[error(transparent)]
+    Unit(#[from] BrokenUnit),
+}
+
+impl From<NoBits> for H264Error {
+    fn from(_: NoBits) -> Self {
+        Self::Sps
+    }
 }
 
 /// Parameter sets that one record may have of each kind: the format's own limit for sequence sets.
@@ -60,9 +69,13 @@ impl VideoConfig {
         if head[0] != 1 || length_size == 3 {
             return Err(H264Error::Config);
         }
-        let mut at = 5;
-        let sps = sets(record, &mut at, 0x1f)?;
-        let pps = sets(record, &mut at, 0xff)?;
+        let mut rest = record.slice(5..);
+        let mut sets = |mask: u8| {
+            let count = take(&mut rest, 1)?[0] & mask;
+            take_sets(&mut rest, usize::from(count))
+        };
+        let sps = sets(0x1f).ok_or(H264Error::Config)?;
+        let pps = sets(0xff).ok_or(H264Error::Config)?;
         Self::of(length_size, sps, pps)
     }
 
@@ -126,26 +139,6 @@ impl VideoConfig {
     }
 }
 
-fn sets(record: &Bytes, at: &mut usize, mask: u8) -> Result<Vec<Bytes>, H264Error> {
-    let count = record.get(*at).ok_or(H264Error::Config)? & mask;
-    *at += 1;
-    let mut sets = Vec::new();
-    for _ in 0..count {
-        let len = record
-            .get(*at..)
-            .and_then(|b| b.first_chunk::<2>())
-            .ok_or(H264Error::Config)?;
-        let start = *at + 2;
-        let end = start + usize::from(u16::from_be_bytes(*len));
-        if end > record.len() || end == start {
-            return Err(H264Error::Config);
-        }
-        sets.push(record.slice(start..end));
-        *at = end;
-    }
-    Ok(sets)
-}
-
 /// An access unit, cleaned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessUnit {
@@ -176,49 +169,19 @@ impl AccessUnit {
             sps: Vec::new(),
             pps: Vec::new(),
         };
-        let mut keep = Vec::new();
-        let mut clean = length_size == 4;
-        let mut at = 0;
-        while at < unit.len() {
-            let length = unit
-                .get(at..at + length_size)
-                .ok_or(H264Error::Unit)?
-                .iter()
-                .fold(0usize, |n, b| n << 8 | usize::from(*b));
-            let start = at + length_size;
-            let end = start.checked_add(length).ok_or(H264Error::Unit)?;
-            if end > unit.len() {
-                return Err(H264Error::Unit);
-            }
-            at = end;
-            let Some(header) = unit.get(start..end).and_then(|n| n.first()) else {
-                clean = false;
-                continue;
-            };
-            let nal = start..end;
-            match header & 0x1f {
-                7 if this.sps.len() < MAX_SETS => this.sps.push(unit.slice(nal)),
-                8 if this.pps.len() < MAX_SETS => this.pps.push(unit.slice(nal)),
+        this.data = nal::clean(unit, length_size, |nal| {
+            match nal.first().map_or(0, |header| header & 0x1f) {
+                7 if this.sps.len() < MAX_SETS => this.sps.push(nal),
+                8 if this.pps.len() < MAX_SETS => this.pps.push(nal),
                 7..=13 => {}
                 kind => {
                     this.idr |= kind == 5;
-                    this.recovery |= kind == 6 && has_recovery_point(&unit[start + 1..end]);
-                    keep.push(nal);
-                    continue;
+                    this.recovery |= kind == 6 && has_recovery_point(&nal[1..]);
+                    return Verdict::Keep;
                 }
             }
-            clean = false;
-        }
-        if clean {
-            this.data = unit.clone();
-        } else {
-            let mut out = BytesMut::with_capacity(unit.len() + keep.len() * 4);
-            for nal in keep {
-                out.put_u32(u32::try_from(nal.len()).map_err(|_| H264Error::Unit)?);
-                out.put_slice(&unit[nal]);
-            }
-            this.data = out.freeze();
-        }
+            Verdict::Drop
+        })?;
         Ok(this)
     }
 }
@@ -318,7 +281,7 @@ mod tests {
         assert!(AccessUnit::read(&open, 4).unwrap().recovery);
         assert_eq!(
             AccessUnit::read(&Bytes::from_static(&[0, 0, 0, 9, 1]), 4),
-            Err(H264Error::Unit)
+            Err(H264Error::Unit(BrokenUnit))
         );
     }
 

@@ -1,5 +1,8 @@
 //! What a sequence parameter set says (ISO/IEC 14496-10 7.3.2.1.1).
-use super::{H264Error, bits::Bits};
+use super::{
+    super::bits::{Bits, NoBits},
+    H264Error,
+};
 
 /// What a sequence parameter set says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ impl Sps {
             .get(1..)
             .and_then(|b| b.first_chunk::<3>())
             .ok_or(H264Error::Sps)?;
-        let mut bits = Bits::new(nal.get(4..).ok_or(H264Error::Sps)?);
+        let mut bits = Bits::of_nal(nal.get(4..).ok_or(H264Error::Sps)?);
         bits.ue()?;
         let (mut chroma_format, mut luma_depth, mut chroma_depth) = (1, 0, 0);
         if has_chroma(profile[0]) {
@@ -40,7 +43,7 @@ impl Sps {
             if bits.flag()? {
                 for list in 0..if chroma_format == 3 { 12 } else { 8 } {
                     if bits.flag()? {
-                        bits.skip_scaling_list(if list < 6 { 16 } else { 64 })?;
+                        skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
                     }
                 }
             }
@@ -55,14 +58,14 @@ impl Sps {
             }
             1 => {
                 bits.bit()?;
-                bits.skip_se()?;
-                bits.skip_se()?;
+                bits.se()?;
+                bits.se()?;
                 let cycle = bits.ue()?;
                 if cycle > 255 {
                     return Err(H264Error::Sps);
                 }
                 for _ in 0..cycle {
-                    bits.skip_se()?;
+                    bits.se()?;
                 }
             }
             _ => {}
@@ -103,6 +106,19 @@ impl Sps {
     }
 }
 
+fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Result<(), NoBits> {
+    let (mut last, mut next) = (8_i64, 8);
+    for _ in 0..size {
+        if next != 0 {
+            next = (last + bits.se()?).rem_euclid(256);
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Ok(())
+}
+
 /// The profiles whose sets say chroma format and bit depths (7.3.2.1.1).
 const fn has_chroma(profile: u8) -> bool {
     matches!(
@@ -112,7 +128,7 @@ const fn has_chroma(profile: u8) -> bool {
 }
 
 /// The timing of the VUI (annex E.1.1), from the flag that says whether there is a VUI.
-fn timing(bits: &mut Bits<'_>) -> Result<Option<(u32, u32)>, H264Error> {
+fn timing(bits: &mut Bits<'_>) -> Result<Option<(u32, u32)>, NoBits> {
     if !bits.flag()? {
         return Ok(None);
     }

@@ -1,16 +1,21 @@
 //! FLV (Adobe, "Video File Format Specification" 10.1, annex E): tag bodies as RTMP carries them, and whole files.
 //!
-//! Bodies with the Enhanced RTMP header (a FourCC) are recognised and named, not read.
+//! Bodies in the old form and with the Enhanced RTMP header (a FourCC) are read alike.
+mod body;
+
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use routing::model::Codec;
 
 /// Why an FLV body or file was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlvError {
     /// A codec that this program does not take.
-    #[error("{0} is not taken. Publish H.264 video and AAC audio")]
+    #[error(
+        "{0} is not taken. Publish H.264, HEVC, AV1 or VP9 video, and AAC, Opus, MP3, AC-3 or FLAC audio"
+    )]
     Codec(String),
     /// The bytes are broken.
     #[error("the FLV data is broken: {0}")]
@@ -63,117 +68,52 @@ pub struct Tag {
 }
 
 impl Tag {
+    /// What it holds, by track; nothing where it is data, an end mark, a command or empty.
+    ///
+    /// # Errors
+    /// [`FlvError`].
+    pub fn packets(&self) -> Result<Vec<Packet>, FlvError> {
+        match self.kind {
+            TagKind::Video => body::video(&self.body),
+            TagKind::Audio => body::audio(&self.body),
+            TagKind::Data => Ok(Vec::new()),
+        }
+    }
+
     /// Whether it is a picture or sound, not a configuration, an end mark or data.
     #[must_use]
     pub fn is_frame(&self) -> bool {
-        match self.kind {
-            TagKind::Video => matches!(video(&self.body), Ok(Video::Frame { .. })),
-            TagKind::Audio => matches!(audio(&self.body), Ok(Audio::Frame(_))),
-            TagKind::Data => false,
-        }
+        let packets = self.packets().unwrap_or_default();
+        let frame = |p: &Packet| matches!(p.content, Content::Frame { .. });
+        packets.iter().any(frame)
     }
 }
 
-/// A video body.
+/// What a body holds of one track.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Video {
-    /// An `AVCDecoderConfigurationRecord`.
+pub struct Packet {
+    /// The track's number within its kind: 0 but for multitrack bodies.
+    pub track: u8,
+    /// How it is coded.
+    pub codec: Codec,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a packet is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A decoder's configuration, as the container carries it.
     Config(Bytes),
-    /// One access unit in length-prefixed NAL units.
+    /// One unit.
     Frame {
         /// The encoder says that it is a key frame.
         keyframe: bool,
         /// Presentation less decode time in milliseconds, signed 24 bits.
         composition: i32,
-        /// The NAL units.
+        /// The unit.
         data: Bytes,
     },
-    /// The end of a sequence, a command frame, or nothing.
-    Other,
-}
-
-/// Reads a video body.
-///
-/// # Errors
-/// [`FlvError`].
-pub fn video(body: &Bytes) -> Result<Video, FlvError> {
-    let Some(&first) = body.first() else {
-        return Ok(Video::Other);
-    };
-    if first & 0x80 != 0 {
-        return Err(FlvError::Codec(format!("{} video", fourcc(body))));
-    }
-    let frame_type = first >> 4;
-    if frame_type == 5 {
-        return Ok(Video::Other);
-    }
-    match first & 0x0f {
-        7 => {}
-        2 => return Err(FlvError::Codec("Sorenson H.263 video".into())),
-        4 | 5 => return Err(FlvError::Codec("VP6 video".into())),
-        12 => return Err(FlvError::Codec("HEVC video in the unofficial form".into())),
-        other => return Err(FlvError::Codec(format!("FLV video codec {other}"))),
-    }
-    if body.len() < 5 {
-        return Err(FlvError::Broken("a video body shorter than its header"));
-    }
-    let data = body.slice(5..);
-    Ok(match body[1] {
-        0 => Video::Config(data),
-        1 if !data.is_empty() => Video::Frame {
-            keyframe: frame_type == 1,
-            composition: i32::from_be_bytes([body[2], body[3], body[4], 0]) >> 8,
-            data,
-        },
-        _ => Video::Other,
-    })
-}
-
-/// An audio body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audio {
-    /// An `AudioSpecificConfig`.
-    Config(Bytes),
-    /// One raw access unit.
-    Frame(Bytes),
-    /// Nothing.
-    Other,
-}
-
-/// Reads an audio body.
-///
-/// # Errors
-/// [`FlvError::Codec`].
-pub fn audio(body: &Bytes) -> Result<Audio, FlvError> {
-    let Some(&first) = body.first() else {
-        return Ok(Audio::Other);
-    };
-    match first >> 4 {
-        10 => {}
-        9 => return Err(FlvError::Codec(format!("{} audio", fourcc(body)))),
-        2 | 14 => return Err(FlvError::Codec("MP3 audio".into())),
-        11 => return Err(FlvError::Codec("Speex audio".into())),
-        other => return Err(FlvError::Codec(format!("FLV audio codec {other}"))),
-    }
-    if body.len() <= 2 {
-        return Ok(Audio::Other);
-    }
-    let data = body.slice(2..);
-    Ok(match body[1] {
-        0 => Audio::Config(data),
-        1 => Audio::Frame(data),
-        _ => Audio::Other,
-    })
-}
-
-/// The FourCC of an Enhanced RTMP body, for a message to the user.
-fn fourcc(body: &[u8]) -> String {
-    body.get(1..5)
-        .filter(|b| b.iter().all(u8::is_ascii_graphic))
-        .map_or_else(
-            || "Enhanced RTMP".to_owned(),
-            |b| b.iter().map(|c| char::from(*c)).collect(),
-        )
 }
 
 /// Reads a whole FLV file. What is cut short at its end is left out.
@@ -296,24 +236,107 @@ mod tests {
     fn composition_time_is_signed() {
         let body = Bytes::from_static(&[0x17, 1, 0xff, 0xff, 0xd8, 0]);
         assert_eq!(
-            video(&body).unwrap(),
-            Video::Frame {
-                keyframe: true,
-                composition: -40,
-                data: Bytes::from_static(&[0])
-            }
+            body::video(&body).unwrap(),
+            [Packet {
+                track: 0,
+                codec: Codec::H264,
+                content: Content::Frame {
+                    keyframe: true,
+                    composition: -40,
+                    data: Bytes::from_static(&[0])
+                }
+            }]
+        );
+    }
+
+    fn read(kind: TagKind, body: &'static [u8]) -> Vec<(u8, Codec, Content)> {
+        let tag = Tag {
+            kind,
+            timestamp: 0,
+            body: Bytes::from_static(body),
+        };
+        let packets = tag.packets().unwrap();
+        let parts = |p: Packet| (p.track, p.codec, p.content);
+        packets.into_iter().map(parts).collect()
+    }
+
+    fn unit(keyframe: bool, composition: i32, data: &'static [u8]) -> Content {
+        Content::Frame {
+            keyframe,
+            composition,
+            data: Bytes::from_static(data),
+        }
+    }
+
+    #[test]
+    fn enhanced_bodies_name_their_codec_and_hevc_has_a_composition_time() {
+        use TagKind::{Audio, Video};
+        let config = Content::Config(Bytes::from_static(b"record"));
+        assert_eq!(
+            read(Video, b"\x90hvc1record"),
+            [(0, Codec::Hevc, config.clone())]
+        );
+        assert_eq!(
+            read(Video, b"\xa1hvc1\x00\x00\x28data"),
+            [(0, Codec::Hevc, unit(false, 40, b"data"))]
+        );
+        assert_eq!(
+            read(Video, b"\x93hvc1data"),
+            [(0, Codec::Hevc, unit(true, 0, b"data"))]
+        );
+        assert_eq!(
+            read(Video, b"\x91av01data"),
+            [(0, Codec::Av1, unit(true, 0, b"data"))]
+        );
+        assert_eq!(read(Audio, b"\x90Opusrecord"), [(0, Codec::Opus, config)]);
+        assert_eq!(
+            read(Audio, b"\x91ac-3data"),
+            [(0, Codec::Ac3, unit(true, 0, b"data"))]
+        );
+        // Metadata, the end of a sequence, a command.
+        assert_eq!(read(Video, b"\x94hvc1whatever"), []);
+        assert_eq!(read(Video, b"\x92hvc1"), []);
+        assert_eq!(read(Video, b"\xd0\x01"), []);
+    }
+
+    #[test]
+    fn a_finer_time_is_passed_over_and_tracks_in_one_body_are_told_apart() {
+        use TagKind::{Audio, Video};
+        // Three bytes of nanoseconds; then coded frames.
+        assert_eq!(
+            read(Video, b"\x97\x02\x00\x00\x64\x01av01data"),
+            [(0, Codec::Av1, unit(true, 0, b"data"))]
+        );
+        // One track with a number; several of one codec; several of several.
+        assert_eq!(
+            read(Audio, b"\x95\x01Opus\x03data"),
+            [(3, Codec::Opus, unit(true, 0, b"data"))]
+        );
+        assert_eq!(
+            read(Audio, b"\x95\x11Opus\x00\0\0\x01a\x01\0\0\x02bc"),
+            [
+                (0, Codec::Opus, unit(true, 0, b"a")),
+                (1, Codec::Opus, unit(true, 0, b"bc"))
+            ]
+        );
+        assert_eq!(
+            read(Video, b"\xa6\x23av01\x00\0\0\x01ahvc1\x01\0\0\x02bc"),
+            [
+                (0, Codec::Av1, unit(false, 0, b"a")),
+                (1, Codec::Hevc, unit(false, 0, b"bc"))
+            ]
         );
     }
 
     #[test]
     fn a_codec_that_is_not_taken_is_named() {
-        let hevc = Bytes::from_static(b"\x90hvc1rest");
+        let vvc = body::video(&Bytes::from_static(b"\x90vvc1rest"));
         assert_eq!(
-            video(&hevc).unwrap_err().to_string(),
-            "hvc1 video is not taken. Publish H.264 video and AAC audio"
+            vvc.unwrap_err().to_string(),
+            "\"vvc1\" is not taken. Publish H.264, HEVC, AV1 or VP9 video, and AAC, Opus, MP3, AC-3 or FLAC audio"
         );
-        assert!(audio(&Bytes::from_static(b"\x90Opus")).is_err());
-        assert!(audio(&Bytes::from_static(&[0x2f, 1])).is_err());
+        assert!(body::audio(&Bytes::from_static(&[0xbf, 1])).is_err());
+        assert!(body::video(&Bytes::from_static(&[0x22, 1])).is_err());
     }
 
     #[test]
@@ -333,7 +356,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), flv: bool) {
             let body = Bytes::from(bytes.clone());
-            let _ = (video(&body), audio(&body));
+            let _ = (body::video(&body), body::audio(&body));
             if flv && bytes.len() > 13 {
                 bytes[..3].copy_from_slice(b"FLV");
                 bytes[5..9].copy_from_slice(&[0, 0, 0, 9]);
