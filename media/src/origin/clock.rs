@@ -1,18 +1,43 @@
-//! From an encoder's milliseconds to exact ticks.
+//! From an encoder's clock to exact ticks.
 
-/// Ticks a second of video.
+/// Ticks a second of video, and of a packet's times.
 pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
-/// Ticks a millisecond of video.
-const TICKS: i64 = 90;
+/// Ticks a millisecond.
+pub(super) const MILLI: i64 = 90;
+/// An unwrapped time is never further from zero: 2000 years of milliseconds, and far from where sums overflow.
+const FARTHEST: i64 = 1 << 46;
 
-/// Unwraps a 32-bit time against a time nearby.
-pub(super) fn unwrap_time(raw: u32, near: Option<i64>) -> i64 {
-    let Some(near) = near else {
-        return i64::from(raw);
-    };
-    // The difference modulo 2^32, read as a signed number.
-    let low = (near & i64::from(u32::MAX)) as u32;
-    near + i64::from(raw.wrapping_sub(low).cast_signed())
+/// Unwraps a clock of less than 64 bits that all tracks of a publisher share, each time against the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwrap {
+    /// Bits above the clock's.
+    spare: u32,
+    last: Option<i64>,
+}
+
+impl Unwrap {
+    /// A clock of `bits` bits, at most 40.
+    #[must_use]
+    pub const fn new(bits: u32) -> Self {
+        Self {
+            spare: 64 - bits,
+            last: None,
+        }
+    }
+
+    /// The time nearest to the one before that reads `raw`; the first is `raw` itself, and so is one after wraps
+    /// without end, as only somebody makes them who jumps on purpose.
+    pub fn time(&mut self, raw: u64) -> i64 {
+        let low = (raw << self.spare >> self.spare).cast_signed();
+        let near = self.last.map(|last| {
+            // The difference modulo the clock's size, read as a signed number.
+            let off = (low.wrapping_sub(last) << self.spare) >> self.spare;
+            last + off
+        });
+        let time = near.filter(|t| t.abs() <= FARTHEST).unwrap_or(low);
+        self.last = Some(time);
+        time
+    }
 }
 
 /// `a / b` to the nearest whole number, halves up; `b` positive.
@@ -52,17 +77,16 @@ impl VideoClock {
         )
     }
 
-    /// Decode time, and presentation less decode time, in ticks, of a frame `time` milliseconds after zero.
-    pub(super) fn settle(&mut self, time: i64, composition: i32) -> (i64, i32) {
-        let raw = time * TICKS;
-        let shown = raw + i64::from(composition) * TICKS;
+    /// Decode time, and presentation less decode time, of a frame that the encoder puts `raw` ticks after zero.
+    pub(super) fn settle(&mut self, raw: i64, composition: i32) -> (i64, i32) {
+        let shown = raw + i64::from(composition);
         let on_grid = self.grid(self.nearest(raw));
         let (mut dts, mut pts) = (raw, shown);
-        if (on_grid - raw).abs() <= TICKS {
+        if (on_grid - raw).abs() <= MILLI {
             dts = on_grid;
             // Two roundings: that of the decode time and that of the difference.
             let shown_on_grid = self.grid(self.nearest(shown));
-            if (shown_on_grid - shown).abs() <= 2 * TICKS {
+            if (shown_on_grid - shown).abs() <= 2 * MILLI {
                 pts = shown_on_grid;
             }
         } else {
@@ -96,9 +120,9 @@ impl AudioClock {
         }
     }
 
-    /// The time in ticks of a frame that the encoder puts `time` milliseconds after zero; `None` when it has to go.
+    /// The time in samples of a frame that the encoder puts `time` ticks after zero; `None` when it has to go.
     pub(super) fn settle(&mut self, time: i64) -> Option<i64> {
-        let clock = div_round(time * self.rate, 1000);
+        let clock = div_round(time * self.rate, i64::from(VIDEO_TIMESCALE));
         let mut at = self.next.unwrap_or(clock);
         let off = clock - at;
         if off > self.rate / 10 {
@@ -119,10 +143,22 @@ mod tests {
 
     #[test]
     fn times_unwrap_in_both_directions() {
-        let top = i64::from(u32::MAX);
-        assert_eq!(unwrap_time(5, Some(top - 4)), top + 6);
-        assert_eq!(unwrap_time(u32::MAX, Some(top + 6)), top);
-        assert_eq!(unwrap_time(1000, None), 1000);
+        for bits in [32, 33] {
+            let top = (1i64 << bits) - 1;
+            let mut clock = Unwrap::new(bits);
+            let times = [top - 4, 5, top, 0].map(|raw| clock.time(raw.cast_unsigned()));
+            assert_eq!(times, [top - 4, top + 6, top, top + 1]);
+            assert_eq!(Unwrap::new(bits).time(1000), 1000);
+        }
+    }
+
+    #[test]
+    fn who_wraps_without_end_never_gets_far() {
+        let (mut clock, mut raw) = (Unwrap::new(40), 0u64);
+        for _ in 0..1_000 {
+            raw = raw.wrapping_add((1 << 39) - 1);
+            assert!(clock.time(raw).abs() <= FARTHEST);
+        }
     }
 
     #[test]
@@ -138,7 +174,8 @@ mod tests {
             for k in 0..200_000i64 {
                 // Encoders cut to milliseconds; the composition of two frames is cut by itself.
                 let ms = |k: i64| k * 1000 * i64::from(den) / i64::from(num);
-                let (dts, cts) = clock.settle(ms(k), i32::try_from(ms(k + 2) - ms(k)).unwrap());
+                let composition = i32::try_from((ms(k + 2) - ms(k)) * MILLI).unwrap();
+                let (dts, cts) = clock.settle(ms(k) * MILLI, composition);
                 let exact = |k| div_round(k * 90_000 * i64::from(den), i64::from(num));
                 assert_eq!((dts, i64::from(cts)), (exact(k), exact(k + 2) - exact(k)));
                 assert!(last.is_none_or(|l| l < dts));
@@ -147,8 +184,8 @@ mod tests {
         }
         let mut wrong = VideoClock::new((30, 1));
         for k in 0..100_000i64 {
-            let ms = k * 1001 / 30;
-            assert!((wrong.settle(ms, 0).0 - ms * 90).abs() <= 90);
+            let time = k * 1001 / 30 * MILLI;
+            assert!((wrong.settle(time, 0).0 - time).abs() <= MILLI);
         }
     }
 
@@ -156,20 +193,24 @@ mod tests {
     fn decode_times_rise_and_presentation_is_never_before_them() {
         let mut clock = VideoClock::new((25, 1));
         assert_eq!(clock.settle(0, 0), (0, 0));
-        assert_eq!(clock.settle(0, 80), (1, 7199));
-        assert_eq!(clock.settle(80, -20), (5400, 0));
-        assert_eq!(clock.settle(90, -80), (5401, 0));
+        assert_eq!(clock.settle(0, 7200), (1, 7199));
+        assert_eq!(clock.settle(7200, -1800), (5400, 0));
+        assert_eq!(clock.settle(8100, -7200), (5401, 0));
     }
 
     #[test]
     fn sound_is_counted_and_resynchronised_past_100_ms() {
         let mut clock = AudioClock::new(48_000, 1024);
         assert_eq!(clock.settle(0), Some(0));
-        assert_eq!(clock.settle(90), Some(1024), "jitter does not move it");
-        assert_eq!(clock.settle(43 + 200), Some(11_664), "a hole does");
+        assert_eq!(
+            clock.settle(90 * MILLI),
+            Some(1024),
+            "jitter does not move it"
+        );
+        assert_eq!(clock.settle(243 * MILLI), Some(11_664), "a hole does");
         let mut clock = AudioClock::new(48_000, 1024);
         let kept = (0..2000)
-            .filter_map(|i| clock.settle(i * 21))
+            .filter_map(|i| clock.settle(i * 21 * MILLI))
             .collect::<Vec<_>>();
         assert!(kept.windows(2).all(|w| w[1] - w[0] == 1024));
         let off = kept.last().unwrap() - 1999 * 21 * 48;

@@ -4,28 +4,32 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use routing::model::{TrackKind, UnixMillis};
 
-use super::{Announced, Config, Opening, Output, Packet, clock::unwrap_time, running::Running};
+use super::{
+    Announced, Config, Opening, Output, Packet,
+    clock::{MILLI, VIDEO_TIMESCALE},
+    running::Running,
+};
 use crate::codec::h264::frame_rate;
 
-/// A jump forward of more milliseconds than this opens an epoch.
-const JUMP_FORWARD: i64 = 10_000;
+/// A jump forward by more than this opens an epoch.
+const JUMP_FORWARD: i64 = 10_000 * MILLI;
 /// And one backward within a track.
-const JUMP_BACK: i64 = 1_000;
+const JUMP_BACK: i64 = 1_000 * MILLI;
 /// And a hole in a track: no segment may be longer.
-const HOLE: i64 = 4_000;
+const HOLE: i64 = 4_000 * MILLI;
 /// A track that is silent for so long while another goes on is left out of the next epoch, which opens then.
-const SILENT: i64 = 5_000;
+const SILENT: i64 = 5_000 * MILLI;
 /// How far a track may be from the other when it enters an epoch; beyond, its packets are those of the time before a
 /// jump.
-const IN_STEP: i64 = 1_500;
+const IN_STEP: i64 = 1_500 * MILLI;
 /// But after so many of them they are believed.
 const MAX_STRAGGLERS: u32 = 100;
 /// How long an opening waits for the other track's configuration, or for pictures to tell their rate by.
-const WAIT_OTHER: i64 = 500;
+const WAIT_OTHER: i64 = 500 * MILLI;
 /// How long sound waits for pictures.
-const WAIT_VIDEO: i64 = 1_000;
+const WAIT_VIDEO: i64 = 1_000 * MILLI;
 /// How much sound is kept while a keyframe is waited for: more than it can be ahead of pictures in arrival.
-const KEEP_SOUND: i64 = 2_000;
+const KEEP_SOUND: i64 = 2_000 * MILLI;
 /// Packets kept at most while an epoch waits to open; then it opens.
 const MAX_HELD: usize = 1_024;
 /// Bytes kept at most while an epoch waits to open; then it opens.
@@ -36,7 +40,7 @@ const RATE_PICTURES: usize = 9;
 #[derive(Debug, Default)]
 struct Line {
     config: Option<Config>,
-    /// The last packet's time, unwrapped.
+    /// The last packet's time.
     last: Option<i64>,
     /// Silent so long that it was left out.
     gone: bool,
@@ -137,7 +141,7 @@ impl Origin {
         if !self.live || packet.kind == TrackKind::Data {
             return;
         }
-        let time = unwrap_time(packet.time, self.newest);
+        let time = packet.time;
         if self.line(packet.kind).config.is_none() || !self.in_line(packet.kind, time) {
             return;
         }
@@ -372,8 +376,8 @@ impl Origin {
     }
 }
 
-/// The usual rate within 1 % of `distances` in `millis`, else that quotient.
-fn measured_rate(distances: u64, millis: u64) -> Option<(u32, u32)> {
+/// The usual rate within 1 % of `distances` in `ticks`, else that quotient.
+fn measured_rate(distances: u64, ticks: u64) -> Option<(u32, u32)> {
     const USUAL: [(u32, u32); 9] = [
         (25, 1),
         (30_000, 1001),
@@ -385,15 +389,16 @@ fn measured_rate(distances: u64, millis: u64) -> Option<(u32, u32)> {
         (10, 1),
         (120, 1),
     ];
+    let scaled = distances * u64::from(VIDEO_TIMESCALE);
     let near = |(num, den): &(u32, u32)| {
-        let (a, b) = (distances * 1000 * u64::from(*den), millis * u64::from(*num));
+        let (a, b) = (scaled * u64::from(*den), ticks * u64::from(*num));
         a.abs_diff(b) * 100 <= b
     };
-    if millis == 0 {
+    if ticks == 0 {
         return None;
     }
     USUAL
         .into_iter()
         .find(near)
-        .or_else(|| frame_rate(distances * 1000, millis))
+        .or_else(|| frame_rate(scaled, ticks))
 }

@@ -1,7 +1,7 @@
 //! FLV tags, as RTMP carries them, to what the origin takes.
 use routing::model::{BitsPerSecond, TrackDetail, TrackKind, UnixMillis};
 
-use super::{Announced, Config, Origin, Packet};
+use super::{Announced, Config, Origin, Packet, Unwrap, clock::MILLI};
 use crate::{
     codec::{
         h264::frame_rate,
@@ -24,13 +24,26 @@ pub enum FeedError {
 }
 
 /// Reads one publisher's tags for its [`Origin`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Feed {
+    clock: Unwrap,
     video: Option<Reader>,
     audio: Option<Reader>,
     rate: Option<(u32, u32)>,
     /// Announced bit rates of video and audio.
     bitrates: (BitsPerSecond, BitsPerSecond),
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            clock: Unwrap::new(u32::BITS),
+            video: None,
+            audio: None,
+            rate: None,
+            bitrates: Default::default(),
+        }
+    }
 }
 
 impl Feed {
@@ -49,10 +62,11 @@ impl Feed {
             self.data(origin, &tag.body);
             return Ok(());
         }
+        let time = self.clock.time(u64::from(tag.timestamp)) * MILLI;
         for packet in tag.packets()? {
             // Of several tracks of a kind, the first.
             if packet.track == 0 {
-                self.packet(origin, (at, tag.timestamp), packet)?;
+                self.packet(origin, (at, time), packet)?;
             }
         }
         Ok(())
@@ -61,7 +75,7 @@ impl Feed {
     fn packet(
         &mut self,
         origin: &mut Origin,
-        (at, time): (UnixMillis, u32),
+        (at, time): (UnixMillis, i64),
         packet: flv::Packet,
     ) -> Result<(), FeedError> {
         let (reader, kind) = match packet.codec.is_video() {
@@ -96,7 +110,8 @@ impl Feed {
                         Packet {
                             kind,
                             time,
-                            composition,
+                            // 24 bits of milliseconds: no overflow.
+                            composition: composition * 90,
                             keyframe: unit.keyframe,
                             data: unit.data,
                         },

@@ -8,11 +8,11 @@
 //! and writes them into the model.
 //!
 //! # Time
-//! - 32-bit clocks of all tracks are unwrapped against one reference, the newest time of any track.
+//! - A packet's times are ticks of 90 kHz, which is a multiple of every container's clock. Whoever reads a container
+//!   unwraps its clock against one reference for all tracks ([`Unwrap`]).
 //! - Tick 0 is the decode time of the first video keyframe (of the first sound, without video). Earlier sound is
 //!   dropped; sound that arrived before the keyframe but belongs after it is kept.
-//! - Video is milliseconds times 90; where the time is within 1 ms of the grid of a known constant rate, it is put on
-//!   the grid (3003 ticks at 29.97). It is never more than 1 ms off what the encoder said, so it cannot drift. A time
+//! - Where the time of a picture is within 1 ms of the grid of a known constant rate, it is put on the grid (3003 ticks at 29.97). It is never more than 1 ms off what the encoder said, so it cannot drift. A time
 //!   that does not rise is moved one tick past the one before. Where presentation is before decoding, decoding moves
 //!   ahead as far as it can, and the rest is cut to zero.
 //! - Sound is counted in samples. More than 100 ms behind the encoder's clock, it jumps there; more than 100 ms ahead,
@@ -53,6 +53,7 @@ use bytes::Bytes;
 use routing::model::{TrackKind, UnixMillis};
 
 pub use self::{
+    clock::Unwrap,
     core::Origin,
     feed::{Feed, FeedError},
     past::{Nobody, Past, Recall},
@@ -77,9 +78,9 @@ pub struct Announced {
 pub struct Packet {
     /// Video or audio.
     pub kind: TrackKind,
-    /// Decode time in milliseconds, wrapping at 32 bits.
-    pub time: u32,
-    /// Presentation less decode time in milliseconds.
+    /// Decode time in ticks of 90 kHz, unwrapped ([`Unwrap`]).
+    pub time: i64,
+    /// Presentation less decode time in the same ticks.
     pub composition: i32,
     /// Whether decoding can start here.
     pub keyframe: bool,

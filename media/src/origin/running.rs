@@ -46,7 +46,7 @@ struct AudioLine {
 /// An open epoch.
 #[derive(Debug)]
 pub(super) struct Running {
-    /// The encoder's time of tick 0, unwrapped.
+    /// The encoder's time of tick 0.
     zero: i64,
     video: Option<VideoLine>,
     audio: Option<AudioLine>,
@@ -104,7 +104,7 @@ impl Running {
         (this, tracks)
     }
 
-    /// The encoder's time of tick 0, unwrapped.
+    /// The encoder's time of tick 0.
     pub(super) const fn zero(&self) -> i64 {
         self.zero
     }

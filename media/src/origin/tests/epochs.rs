@@ -1,16 +1,15 @@
 //! What opens an epoch, and what does not.
-use super::{super::*, world::*};
+use super::{
+    super::{clock::MILLI, *},
+    world::*,
+};
 
 /// Two pieces of one encoder's packets, the second with its times moved.
-fn moved(encoder: &Encoder, at: u64, by: i64) -> Vec<Made> {
+fn moved(encoder: &Encoder, at: i64, by: i64) -> Vec<Made> {
     let mut all = encoder.packets();
     for made in &mut all {
-        let time = u64::from(made.packet.time.wrapping_sub(encoder.start));
-        if time >= at {
-            made.packet.time = made
-                .packet
-                .time
-                .wrapping_add(u32::try_from(by.rem_euclid(1 << 32)).unwrap());
+        if made.packet.time - i64::from(encoder.start) * MILLI >= at * MILLI {
+            made.packet.time += by * MILLI;
         }
     }
     all
@@ -214,7 +213,7 @@ fn any_packets_are_borne() {
     for seed in 0..40 {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let mut origin = origin(&Encoder::default());
-        let mut time = 0u32;
+        let (mut clock, mut time) = (Unwrap::new(32), 0u32);
         for _ in 0..3_000 {
             time = if rng.random_range(0..50) == 0 {
                 rng.random()
@@ -227,8 +226,8 @@ fn any_packets_are_borne() {
                 } else {
                     TrackKind::Audio
                 },
-                time,
-                composition: rng.random_range(-0x80_0000..0x80_0000),
+                time: clock.time(u64::from(time)) * MILLI,
+                composition: rng.random_range(-0x80_0000..0x80_0000) * 90,
                 keyframe: rng.random_range(0..10) == 0,
                 data: bytes::Bytes::from_static(&[0; 8]),
             };

@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use routing::model::{BitsPerSecond, Codec, TrackDetail, TrackKind, TrackSummary, UnixMillis};
 
-use super::super::*;
+use super::super::{clock::MILLI, *};
 use crate::live::Cut;
 
 /// One picture or sound, with the encoder's exact time in milliseconds from its start.
@@ -29,7 +29,7 @@ pub(super) struct Encoder {
     pub(super) sound_later: i64,
     /// Times are off by so many milliseconds at most.
     pub(super) jitter: i64,
-    /// The 32-bit time of its start.
+    /// The 32-bit time of its start in milliseconds.
     pub(super) start: u32,
     pub(super) seed: u64,
 }
@@ -86,7 +86,7 @@ impl Encoder {
                 packet: Packet {
                     kind: TrackKind::Video,
                     time: self.time(time),
-                    composition: i32::try_from(ms(k + shown) - at).unwrap(),
+                    composition: i32::try_from(ms(k + shown) - at).unwrap() * 90,
                     keyframe,
                     data: Bytes::from_static(&[0; 40]),
                 },
@@ -113,8 +113,11 @@ impl Encoder {
         all
     }
 
-    fn time(&self, ms: i64) -> u32 {
-        self.start.wrapping_add(u32::try_from(ms).unwrap())
+    fn time(&self, ms: i64) -> i64 {
+        let raw = |ms| u64::from(self.start.wrapping_add(ms));
+        let mut clock = Unwrap::new(32);
+        clock.time(raw(0));
+        clock.time(raw(u32::try_from(ms).unwrap())) * MILLI
     }
 }
 
