@@ -1,11 +1,10 @@
 //! Which epoch a packet belongs to: waiting for one to open, keeping it, ending it.
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use routing::model::{TrackKind, UnixMillis};
+use routing::model::{TrackDetail, TrackKind, UnixMillis};
 
 use super::{
-    Announced, Config, Opening, Output, Packet,
+    Announced, Config, Input, Opening, Output, Packet,
     clock::{MILLI, VIDEO_TIMESCALE},
     running::Running,
 };
@@ -28,8 +27,8 @@ const MAX_STRAGGLERS: u32 = 100;
 const WAIT_OTHER: i64 = 500 * MILLI;
 /// How long sound waits for pictures.
 const WAIT_VIDEO: i64 = 1_000 * MILLI;
-/// How much sound is kept while a keyframe is waited for: more than it can be ahead of pictures in arrival.
-const KEEP_SOUND: i64 = 2_000 * MILLI;
+/// How much of the other tracks is kept while a keyframe of the leading one is waited for: more than they can be ahead of it in arrival.
+const KEEP: i64 = 2_000 * MILLI;
 /// Packets kept at most while an epoch waits to open; then it opens.
 const MAX_HELD: usize = 1_024;
 /// Bytes kept at most while an epoch waits to open; then it opens.
@@ -58,11 +57,7 @@ impl Line {
 #[derive(Debug)]
 struct Held {
     at: UnixMillis,
-    time: i64,
-    composition: i32,
-    keyframe: bool,
-    kind: TrackKind,
-    data: Bytes,
+    packet: Packet,
 }
 
 /// The origin of one publisher: [`Origin::push`] and its like in, [`Origin::poll`] out until it says `None`.
@@ -70,8 +65,8 @@ struct Held {
 pub struct Origin {
     live: bool,
     announced: Option<Announced>,
-    video: Line,
-    audio: Line,
+    /// By track, the leading one first among those that are there.
+    lines: BTreeMap<Input, Line>,
     /// The newest time of any track since the last jump.
     newest: Option<i64>,
     held: VecDeque<Held>,
@@ -99,8 +94,7 @@ impl Origin {
         if self.live && !live {
             self.reopen();
             self.newest = None;
-            self.video.last = None;
-            self.audio.last = None;
+            self.lines.values_mut().for_each(|line| line.last = None);
         }
         self.live = live;
     }
@@ -110,76 +104,66 @@ impl Origin {
         self.announced = Some(announced);
     }
 
-    /// A track's configuration, the first or another.
-    pub fn configure(&mut self, config: Config) {
-        let line = match config.summary.kind {
-            TrackKind::Video => &mut self.video,
-            TrackKind::Audio => &mut self.audio,
-            TrackKind::Data => return,
-        };
-        let kind = config.summary.kind;
-        let before = line.config.as_ref();
+    /// A track's configuration, the first or another. Tracks beyond [`Input::MAX`] are left out.
+    pub fn configure(&mut self, input: Input, config: Config) {
+        let full = self.lines.len() >= Input::MAX && !self.lines.contains_key(&input);
+        if full || config.summary.kind != input.kind || input.kind == TrackKind::Data {
+            return;
+        }
+        let video = input.kind == TrackKind::Video;
+        let before = self.lines.get(&input).and_then(|l| l.config.as_ref());
         // The same again with other words about it, such as a bit rate that metadata told since, changes no stream.
         let same = before.is_some_and(|b| {
             (&b.data, b.frame_samples) == (&config.data, config.frame_samples)
-                && (kind == TrackKind::Video || b.summary.detail == config.summary.detail)
+                && (video || b.summary.detail == config.summary.detail)
         });
         let codec = before.is_none_or(|b| b.summary.codec == config.summary.codec);
         let first = before.is_none();
         match &mut self.open {
-            Some(open) if kind == TrackKind::Video && codec => open.reconfigure(&config),
-            Some(open) if open.has(kind) && !same => self.reopen(),
+            Some(open) if video && codec => open.reconfigure(input, &config),
+            Some(open) if open.has(input) && !same => self.reopen(),
             // What is held needs the configuration before.
             None if !same && !first => self.reopen(),
             _ => {}
         }
-        self.line_mut(kind).config = Some(config);
+        self.lines.entry(input).or_default().config = Some(config);
     }
 
     /// A packet that arrived at `at`.
     pub fn push(&mut self, at: UnixMillis, packet: Packet) {
-        if !self.live || packet.kind == TrackKind::Data {
-            return;
-        }
-        let time = packet.time;
-        if self.line(packet.kind).config.is_none() || !self.in_line(packet.kind, time) {
+        let (input, time) = (packet.input, packet.time);
+        let configured = self.lines.get(&input).is_some_and(|l| l.config.is_some());
+        if !self.live || !configured || !self.in_line(input, time) {
             return;
         }
         self.newest = Some(self.newest.map_or(time, |n| n.max(time)));
-        let line = self.line_mut(packet.kind);
-        line.last = Some(time);
-        line.gone = false;
+        if let Some(line) = self.lines.get_mut(&input) {
+            line.last = Some(time);
+            line.gone = false;
+        }
         if self.open.is_some() && self.tracks_changed(&packet) {
             self.reopen();
         }
-        let Some(open) = &mut self.open else {
-            self.hold(at, time, packet);
-            return;
-        };
-        match packet.kind {
-            TrackKind::Video => open.picture(
-                time,
-                packet.composition,
-                packet.keyframe,
-                packet.data,
-                &mut self.out,
-            ),
-            _ => open.sound(time, packet.data, &mut self.out),
+        match &mut self.open {
+            Some(open) => open.take(packet, &mut self.out),
+            None => self.hold(at, packet),
         }
     }
 
-    const fn line(&self, kind: TrackKind) -> &Line {
-        match kind {
-            TrackKind::Video => &self.video,
-            _ => &self.audio,
-        }
+    /// The track that decides when segments open: the first that is there, video before audio.
+    fn lead(&self) -> Option<Input> {
+        let mut there = self.lines.iter().filter(|(_, line)| line.there());
+        there.next().map(|(input, _)| *input)
     }
 
-    const fn line_mut(&mut self, kind: TrackKind) -> &mut Line {
-        match kind {
-            TrackKind::Video => &mut self.video,
-            _ => &mut self.audio,
-        }
+    /// The leading track, where it has pictures.
+    fn lead_video(&self) -> Option<Input> {
+        self.lead().filter(|lead| lead.kind == TrackKind::Video)
+    }
+
+    fn there(&self, kind: TrackKind) -> usize {
+        let there = |(input, line): &(&Input, &Line)| input.kind == kind && line.there();
+        self.lines.iter().filter(there).count()
     }
 
     /// Ends the open epoch, if any, and waits for the next from nothing but the configurations.
@@ -190,28 +174,28 @@ impl Origin {
         self.held.clear();
         self.held_bytes = 0;
         self.since = None;
-        for line in [&mut self.video, &mut self.audio] {
+        for line in self.lines.values_mut() {
             line.entered = false;
             line.stragglers = 0;
         }
     }
 
     /// Whether a packet is to be used; opens the way for another epoch where its time does not fit this one.
-    fn in_line(&mut self, kind: TrackKind, time: i64) -> bool {
-        let Some(newest) = self.newest else {
+    fn in_line(&mut self, input: Input, time: i64) -> bool {
+        let lead = self.lead();
+        let others = self.lines.iter().filter(|(other, _)| **other != input);
+        let other_entered = others.clone().any(|(_, line)| line.entered);
+        let (Some(newest), Some(line)) = (self.newest, self.lines.get_mut(&input)) else {
             return true;
         };
-        let line = self.line(kind);
         let jump = time > newest + JUMP_FORWARD
             || line.last.is_some_and(|last| time < last - JUMP_BACK)
             || line.last.is_none() && time < newest - JUMP_FORWARD;
-        let (entered, other_entered) = (line.entered, self.video.entered || self.audio.entered);
-        let hole = entered && line.last.is_some_and(|last| time > last + HOLE);
-        // After a jump of one track, packets of the other still come from the time before it.
-        let leads = kind == TrackKind::Video || !self.video.there();
+        let hole = line.entered && line.last.is_some_and(|last| time > last + HOLE);
+        // After a jump of one track, packets of the others still come from the time before it.
+        let leads = lead.is_none_or(|lead| lead == input || input < lead);
         let off = (time - newest).abs() > IN_STEP;
-        if !entered && other_entered && off || jump && !entered && !leads {
-            let line = self.line_mut(kind);
+        if !line.entered && (other_entered && off || jump && !leads) {
             line.stragglers += 1;
             if line.stragglers < MAX_STRAGGLERS {
                 return false;
@@ -219,11 +203,12 @@ impl Origin {
         }
         if jump || hole {
             self.reopen();
-            self.video.last = None;
-            self.audio.last = None;
+            self.lines.values_mut().for_each(|line| line.last = None);
             self.newest = Some(time);
         }
-        self.line_mut(kind).entered = self.open.is_some();
+        if let Some(line) = self.lines.get_mut(&input) {
+            line.entered = self.open.is_some();
+        }
         true
     }
 
@@ -233,11 +218,8 @@ impl Origin {
             return false;
         };
         let mut changed = false;
-        for (kind, line) in [
-            (TrackKind::Video, &mut self.video),
-            (TrackKind::Audio, &mut self.audio),
-        ] {
-            if open.has(kind) {
+        for (input, line) in &mut self.lines {
+            if open.has(*input) {
                 let last = line.last.map_or(open.zero(), |last| last.max(open.zero()));
                 let silent = last < newest - SILENT;
                 line.gone |= silent;
@@ -246,129 +228,144 @@ impl Origin {
                 changed |= line.there() && line.last.is_some();
             }
         }
-        let leads = if self.video.there() {
-            packet.kind == TrackKind::Video && packet.keyframe
-        } else {
-            packet.kind == TrackKind::Audio
-        };
-        changed && leads
+        changed && self.lead() == Some(packet.input) && packet.keyframe
     }
 
-    fn hold(&mut self, at: UnixMillis, time: i64, packet: Packet) {
+    fn hold(&mut self, at: UnixMillis, packet: Packet) {
+        let (input, time) = (packet.input, packet.time);
         self.since.get_or_insert(time);
-        let keyframe_held = self.held.iter().any(|h| h.kind == TrackKind::Video);
-        match packet.kind {
-            TrackKind::Video if !keyframe_held && !packet.keyframe => return,
-            TrackKind::Audio if !keyframe_held => {
-                while self
-                    .held
-                    .front()
-                    .is_some_and(|h| h.time < time - KEEP_SOUND)
-                {
-                    self.held.pop_front();
-                }
+        let lead = self.lead_video();
+        let held = |of: Option<Input>| self.held.iter().any(|h| Some(h.packet.input) == of);
+        let keyframe_held = lead.is_some() && held(lead);
+        if lead == Some(input) {
+            if !keyframe_held && !packet.keyframe {
+                return;
             }
-            _ => {}
+        } else if !keyframe_held {
+            let old = |h: &Held| h.packet.time < time - KEEP;
+            while self.held.front().is_some_and(old) {
+                self.release();
+            }
         }
         self.held_bytes += packet.data.len();
-        self.held.push_back(Held {
-            at,
-            time,
-            composition: packet.composition,
-            keyframe: packet.keyframe,
-            kind: packet.kind,
-            data: packet.data,
-        });
+        self.held.push_back(Held { at, packet });
         self.try_open(time);
-        if self.open.is_none() && !self.held.iter().any(|h| h.kind == TrackKind::Video) {
-            // Sound alone cannot pile up: its 2 s are far below the limit, unless its times do not rise.
-            while self.held.len() > MAX_HELD {
-                self.held.pop_front();
+        if self.open.is_none() && !self.held.iter().any(|h| Some(h.packet.input) == lead) {
+            // What waits for a keyframe cannot pile up: its 2 s are far below the limits, unless its times do not rise.
+            while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
+                self.release();
             }
+        }
+    }
+
+    /// Lets go of the oldest that is held.
+    fn release(&mut self) {
+        if let Some(held) = self.held.pop_front() {
+            self.held_bytes -= held.packet.data.len();
         }
     }
 
     fn try_open(&mut self, now: i64) {
         let since = self.since.unwrap_or(now);
         let full = self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES;
-        let first = self.held.iter().position(|h| h.kind == TrackKind::Video);
-        if let Some(first) = first {
-            let zero = self.held[first].time;
+        let lead = self.lead_video();
+        let first = self.held.iter().position(|h| Some(h.packet.input) == lead);
+        if let (Some(first), Some(_)) = (first, lead) {
+            let zero = self.held[first].packet.time;
             let waited = now - zero >= WAIT_OTHER || full;
-            let silent = self.announced.is_some_and(|a| !a.audio && a.video);
-            let rate = self.rate(waited);
-            if let Some(rate) = rate
-                && (self.audio.config.is_some() || silent || waited)
-            {
-                self.open_at(first, Some(rate));
+            let known = |kind| self.lines.keys().filter(|input| input.kind == kind).count();
+            let enough = match self.announced {
+                Some(a) => known(TrackKind::Video) >= a.video && known(TrackKind::Audio) >= a.audio,
+                None => known(TrackKind::Audio) > 0,
+            };
+            let rates: BTreeMap<_, _> = self
+                .lines
+                .keys()
+                .filter_map(|input| Some((*input, self.rate(*input, waited)?)))
+                .collect();
+            let told = rates.len() >= self.there(TrackKind::Video);
+            if waited || told && enough {
+                self.open_at(first, &rates);
             }
             return;
         }
         // No keyframe yet: with pictures to come, sound waits for it while pictures come.
-        if self.video.there() {
-            let alive = self.video.last.is_some_and(|last| last >= now - SILENT);
+        let newest = self
+            .lines
+            .iter()
+            .filter(|(i, l)| i.kind == TrackKind::Video && l.there());
+        if let Some(newest) = newest.map(|(_, line)| line.last).max() {
+            let alive = newest.is_some_and(|last| last >= now - SILENT);
             if alive || now - since < SILENT {
                 return;
             }
-            self.video.gone = true;
+            for (input, line) in &mut self.lines {
+                line.gone |= input.kind == TrackKind::Video;
+            }
         }
-        let blind = self.announced.is_some_and(|a| a.audio && !a.video);
-        if self.audio.there() && (blind || self.video.gone || now - since >= WAIT_VIDEO) {
-            self.open_at(0, None);
+        let blind = self.announced.is_some_and(|a| a.audio > 0 && a.video == 0);
+        let gone = self
+            .lines
+            .iter()
+            .any(|(i, l)| i.kind == TrackKind::Video && l.gone);
+        if self.there(TrackKind::Audio) > 0 && (blind || gone || now - since >= WAIT_VIDEO) {
+            self.held
+                .retain(|h| h.packet.input.kind == TrackKind::Audio);
+            self.open_at(0, &BTreeMap::new());
         }
     }
 
-    /// Pictures a second: what is announced, else what the configuration says, else what the held pictures tell.
-    fn rate(&self, must: bool) -> Option<(u32, u32)> {
-        use routing::model::TrackDetail;
+    /// Pictures a second: what is announced of the first, else what the configuration says, else what the held pictures tell.
+    fn rate(&self, input: Input, must: bool) -> Option<(u32, u32)> {
+        let line = self.lines.get(&input).filter(|l| l.there())?;
         let plausible = |(num, den): (u32, u32)| frame_rate(u64::from(num), u64::from(den));
-        if let Some(rate) = self.announced.and_then(|a| a.rate).and_then(plausible) {
+        let TrackDetail::Video { rate, .. } = line.config.as_ref()?.summary.detail else {
+            return None;
+        };
+        let announced = self.announced.filter(|_| Some(input) == self.lead_video());
+        if let Some(rate) = announced.and_then(|a| a.rate).and_then(plausible) {
             return Some(rate);
         }
-        if let Some(Config { summary, .. }) = &self.video.config
-            && let TrackDetail::Video { rate, .. } = summary.detail
-            && let Some(rate) = plausible(rate)
-        {
+        if let Some(rate) = plausible(rate) {
             return Some(rate);
         }
-        let pictures = || self.held.iter().filter(|h| h.kind == TrackKind::Video);
+        let pictures = || {
+            let held = self.held.iter().filter(|h| h.packet.input == input);
+            held.map(|h| h.packet.time)
+        };
         let count = pictures().count();
         if count < RATE_PICTURES && !must {
             return None;
         }
-        let (first, last) = (pictures().next()?.time, pictures().next_back()?.time);
-        let distances = u64::try_from(count - 1).ok()?;
-        let span = u64::try_from(last - first).ok()?;
-        Some(measured_rate(distances, span).unwrap_or((30, 1)))
+        let measured = || {
+            let distances = u64::try_from(count.checked_sub(1)?).ok()?;
+            let span = pictures().next_back()? - pictures().next()?;
+            measured_rate(distances, u64::try_from(span).ok()?)
+        };
+        Some(measured().unwrap_or((30, 1)))
     }
 
-    fn open_at(&mut self, first: usize, rate: Option<(u32, u32)>) {
-        let zero = &self.held[first];
-        let (programme_time, zero) = (zero.at, zero.time);
-        let video = self.video.config.as_ref().zip(rate);
-        let audio = self.audio.config.as_ref().filter(|_| self.audio.there());
-        let (mut running, tracks) = Running::open(zero, video, audio);
+    fn open_at(&mut self, first: usize, rates: &BTreeMap<Input, (u32, u32)>) {
+        let Some(zero) = self.held.get(first) else {
+            return;
+        };
+        let (programme_time, zero) = (zero.at, zero.packet.time);
+        let there = self.lines.iter().filter(|(_, line)| line.there());
+        let tracks = there.filter_map(|(input, line)| {
+            let rate = rates.get(input).copied();
+            let known = input.kind != TrackKind::Video || rate.is_some();
+            known.then_some((*input, line.config.as_ref()?, rate))
+        });
+        let (mut running, tracks) = Running::open(zero, tracks);
         self.out.push_back(Output::Open(Opening {
             programme_time,
             tracks,
         }));
-        for held in std::mem::take(&mut self.held) {
-            match held.kind {
-                TrackKind::Video => {
-                    self.video.entered = true;
-                    running.picture(
-                        held.time,
-                        held.composition,
-                        held.keyframe,
-                        held.data,
-                        &mut self.out,
-                    );
-                }
-                _ => {
-                    self.audio.entered |= held.time >= zero;
-                    running.sound(held.time, held.data, &mut self.out);
-                }
+        for Held { packet, .. } in std::mem::take(&mut self.held) {
+            if let Some(line) = self.lines.get_mut(&packet.input) {
+                line.entered |= packet.time >= zero;
             }
+            running.take(packet, &mut self.out);
         }
         self.held_bytes = 0;
         self.since = None;

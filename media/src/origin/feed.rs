@@ -1,7 +1,9 @@
 //! FLV tags, as RTMP carries them, to what the origin takes.
+use std::collections::BTreeMap;
+
 use routing::model::{BitsPerSecond, TrackDetail, TrackKind, UnixMillis};
 
-use super::{Announced, Config, Origin, Packet, Unwrap, clock::MILLI};
+use super::{Announced, Config, Input, Origin, Packet, Unwrap, clock::MILLI};
 use crate::{
     codec::{
         h264::frame_rate,
@@ -27,8 +29,7 @@ pub enum FeedError {
 #[derive(Debug)]
 pub struct Feed {
     clock: Unwrap,
-    video: Option<Reader>,
-    audio: Option<Reader>,
+    readers: BTreeMap<Input, Reader>,
     rate: Option<(u32, u32)>,
     /// Announced bit rates of video and audio.
     bitrates: (BitsPerSecond, BitsPerSecond),
@@ -38,8 +39,7 @@ impl Default for Feed {
     fn default() -> Self {
         Self {
             clock: Unwrap::new(u32::BITS),
-            video: None,
-            audio: None,
+            readers: BTreeMap::new(),
             rate: None,
             bitrates: Default::default(),
         }
@@ -64,10 +64,7 @@ impl Feed {
         }
         let time = self.clock.time(u64::from(tag.timestamp)) * MILLI;
         for packet in tag.packets()? {
-            // Of several tracks of a kind, the first.
-            if packet.track == 0 {
-                self.packet(origin, (at, time), packet)?;
-            }
+            self.packet(origin, (at, time), packet)?;
         }
         Ok(())
     }
@@ -78,18 +75,23 @@ impl Feed {
         (at, time): (UnixMillis, i64),
         packet: flv::Packet,
     ) -> Result<(), FeedError> {
-        let (reader, kind) = match packet.codec.is_video() {
-            true => (&mut self.video, TrackKind::Video),
-            false => (&mut self.audio, TrackKind::Audio),
+        let kind = match packet.codec.is_video() {
+            true => TrackKind::Video,
+            false => TrackKind::Audio,
         };
-        let reader = match reader {
-            Some(reader) if reader.codec() == packet.codec => reader,
-            other => other.insert(Reader::new(packet.codec)),
-        };
+        let input = Input::of(kind, packet.track);
+        if self.readers.len() >= Input::MAX && !self.readers.contains_key(&input) {
+            return Ok(());
+        }
+        let fresh = || Reader::new(packet.codec);
+        let reader = self.readers.entry(input).or_insert_with(fresh);
+        if reader.codec() != packet.codec {
+            *reader = fresh();
+        }
         match packet.content {
             Content::Config(data) => {
                 let config = reader.configure(&data)?;
-                self.configure(origin, config);
+                self.configure(origin, input, config);
             }
             Content::Frame {
                 keyframe,
@@ -103,12 +105,12 @@ impl Feed {
                         return Ok(());
                     }
                 };
-                self.configure(origin, unit.config);
+                self.configure(origin, input, unit.config);
                 if !unit.data.is_empty() {
                     origin.push(
                         at,
                         Packet {
-                            kind,
+                            input,
                             time,
                             // 24 bits of milliseconds: no overflow.
                             composition: composition * 90,
@@ -123,7 +125,7 @@ impl Feed {
     }
 
     /// Hands a configuration on, with what the metadata said of its track.
-    fn configure(&self, origin: &mut Origin, config: Option<Config>) {
+    fn configure(&self, origin: &mut Origin, input: Input, config: Option<Config>) {
         let Some(mut config) = config else { return };
         let summary = &mut config.summary;
         let told = match &mut summary.detail {
@@ -136,7 +138,7 @@ impl Feed {
         if told.0 > 0 {
             summary.bitrate = told;
         }
-        origin.configure(config);
+        origin.configure(input, config);
     }
 
     /// `@setDataFrame` `onMetaData` {…}, or without the first.
@@ -166,8 +168,8 @@ impl Feed {
         self.bitrates = (bitrate("videodatarate"), bitrate("audiodatarate"));
         if video || audio {
             origin.announce(Announced {
-                video,
-                audio,
+                video: usize::from(video),
+                audio: usize::from(audio),
                 rate: self.rate,
             });
         }

@@ -2,8 +2,8 @@
 //!
 //! # Numbers
 //! Segments of a track have no gap within what a playlist can show. Where this node, or one that it asked ([`Past`]),
-//! has the epoch before, the new one follows it: each track goes on after its own last segment of the same kind, a
-//! kind that was not there starts after the highest last one, and the discontinuity number is one more. Tracks can
+//! has the epoch before, the new one follows it: each track goes on after its own last segment (the
+//! second sound after the second sound), a track that was not there starts after the highest last one, and the discontinuity number is one more. Tracks can
 //! therefore differ in their numbers: what goes in step in an epoch is the number less the track's first. An epoch
 //! whose origin went away broke off: its last segment is void, and a number is left out after it.
 //! Otherwise nobody can say where the epoch before ended: segments start at Unix seconds times 8, more than any has used,
@@ -218,9 +218,11 @@ impl Numbers {
         };
         let next = before.next_numbers();
         let highest = next.iter().map(|(_, n)| *n).max().unwrap_or_default();
-        let first = tracks.iter().map(|track| {
-            let same = next.iter().find(|(kind, _)| *kind == track.kind);
-            same.map_or(highest, |(_, n)| *n)
+        let first = tracks.iter().enumerate().map(|(at, track)| {
+            // The first after the first of its kind, the second after the second.
+            let before = tracks[..at].iter().filter(|t| t.kind == track.kind).count();
+            let mut same = next.iter().filter(|(kind, _)| *kind == track.kind);
+            same.nth(before).map_or(highest, |(_, n)| *n)
         });
         Self {
             first: first.collect(),

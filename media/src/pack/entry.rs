@@ -11,6 +11,7 @@ use routing::model::{Codec, TrackDetail};
 use super::cmaf::{InitError, TRACK};
 use crate::{codec::opus, live::TrackConfig};
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn broken(why: impl ToString) -> InitError {
     InitError::Config(why.to_string())
 }

@@ -75,8 +75,8 @@ fn jitter_and_a_wrong_announced_rate_keep_parts_near_their_target() {
             };
             let mut origin = origin(&encoder);
             origin.announce(Announced {
-                video: true,
-                audio: true,
+                video: 1,
+                audio: 1,
                 rate: Some(announced),
             });
             feed(&mut origin, encoder.packets());
@@ -94,8 +94,8 @@ fn a_rate_that_nobody_tells_is_measured() {
     };
     let mut origin = Origin::new();
     origin.set_live(true);
-    origin.configure(video(0, (0, 1)));
-    origin.configure(audio(encoder.audio));
+    origin.configure(Input::VIDEO, video(0, (0, 1)));
+    origin.configure(Input::AUDIO, audio(encoder.audio));
     feed(&mut origin, encoder.packets());
     let epochs = collect(&mut origin);
     let video = epochs[0].video();
@@ -158,13 +158,13 @@ fn audio_groups_last_a_second_and_sound_alone_is_cut_every_2_s() {
     let encoder = Encoder::default();
     let mut origin = Origin::new();
     origin.set_live(true);
-    origin.configure(audio(encoder.audio));
+    origin.configure(Input::AUDIO, audio(encoder.audio));
     feed(
         &mut origin,
         encoder
             .packets()
             .into_iter()
-            .filter(|m| m.packet.kind == TrackKind::Audio),
+            .filter(|m| m.packet.input == Input::AUDIO),
     );
     let epochs = collect(&mut origin);
     assert_eq!(epochs.len(), 1);

@@ -1,6 +1,4 @@
 //! A simulated encoder, and the check that every rule holds in what the origin made of it.
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +82,7 @@ impl Encoder {
             all.push(Made {
                 at,
                 packet: Packet {
-                    kind: TrackKind::Video,
+                    input: Input::VIDEO,
                     time: self.time(time),
                     composition: i32::try_from(ms(k + shown) - at).unwrap() * 90,
                     keyframe,
@@ -101,7 +99,7 @@ impl Encoder {
             all.push(Made {
                 at: time.saturating_add_signed(self.sound_later),
                 packet: Packet {
-                    kind: TrackKind::Audio,
+                    input: Input::AUDIO,
                     time: self.time(i64::try_from(time).unwrap()),
                     composition: 0,
                     keyframe: true,
@@ -160,8 +158,8 @@ pub(super) fn audio((sample_rate, samples): (u32, u32)) -> Config {
 pub(super) fn origin(encoder: &Encoder) -> Origin {
     let mut origin = Origin::new();
     origin.set_live(true);
-    origin.configure(video(0, encoder.rate));
-    origin.configure(audio(encoder.audio));
+    origin.configure(Input::VIDEO, video(0, encoder.rate));
+    origin.configure(Input::AUDIO, audio(encoder.audio));
     origin
 }
 
@@ -195,16 +193,20 @@ impl Line {
 #[derive(Clone, Debug)]
 pub(super) struct Result {
     pub(super) opening: Opening,
-    pub(super) lines: BTreeMap<TrackKind, Line>,
+    pub(super) lines: Vec<Line>,
     pub(super) ended: bool,
 }
 
 impl Result {
     pub(super) fn video(&self) -> &Line {
-        &self.lines[&TrackKind::Video]
+        self.first(TrackKind::Video)
     }
     pub(super) fn audio(&self) -> &Line {
-        &self.lines[&TrackKind::Audio]
+        self.first(TrackKind::Audio)
+    }
+    fn first(&self, kind: TrackKind) -> &Line {
+        let mut lines = self.lines.iter();
+        lines.find(|line| line.track.kind == kind).unwrap()
     }
 }
 
@@ -214,13 +216,10 @@ pub(super) fn collect(origin: &mut Origin) -> Vec<Result> {
     while let Some(output) = origin.poll() {
         if let Output::Open(opening) = output {
             assert!(epochs.last().is_none_or(|e| e.ended));
-            let lines = opening.tracks.iter().map(|track| {
-                let line = Line {
-                    track: track.clone(),
-                    groups: Vec::new(),
-                    frames: Vec::new(),
-                };
-                (track.kind, line)
+            let lines = opening.tracks.iter().map(|track| Line {
+                track: track.clone(),
+                groups: Vec::new(),
+                frames: Vec::new(),
             });
             epochs.push(Result {
                 lines: lines.collect(),
@@ -233,18 +232,16 @@ pub(super) fn collect(origin: &mut Origin) -> Vec<Result> {
         assert!(!epoch.ended);
         match output {
             Output::Group(group) => {
-                let kind = epoch.opening.tracks[group.track.index()].kind;
-                epoch.lines.get_mut(&kind).unwrap().groups.push(group);
+                epoch.lines[group.track.index()].groups.push(group);
             }
             Output::Frame(track, frame) => {
-                let kind = epoch.opening.tracks[track.index()].kind;
-                epoch.lines.get_mut(&kind).unwrap().frames.push(frame);
+                epoch.lines[track.index()].frames.push(frame);
             }
             _ => epoch.ended = true,
         }
     }
     for epoch in &epochs {
-        for line in epoch.lines.values() {
+        for line in &epoch.lines {
             check(line);
         }
     }
