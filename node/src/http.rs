@@ -22,7 +22,7 @@ use hyper_util::{
 use media::ports::OverTls;
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -36,11 +36,22 @@ const MAX_CONNECTIONS: usize = 16_384;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams at once on one HTTP/2 connection: a player asks for a handful.
 const MAX_STREAMS: u32 = 128;
+/// The first byte of an RTMP connection; no method of HTTP begins with it.
+const RTMP_VERSION: u8 = 3;
 /// How long open requests may take to finish once the node stops.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The certificates that a TLS port shows; exchanged as a whole when names or certificates change.
 pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
+
+/// What a TLS port has beside the plain one.
+#[derive(Clone)]
+pub struct Secure {
+    /// Its certificates.
+    pub tls: SharedTls,
+    /// Who takes connections that speak RTMP once they are secure: 443 is the port of `rtmps` addresses without one.
+    pub rtmp: media::rtmp::Server,
+}
 
 /// Answers connections with `router` until `stop`; then lets open requests finish for a moment.
 ///
@@ -48,7 +59,7 @@ pub type SharedTls = Arc<ArcSwap<ServerConfig>>;
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    tls: Option<SharedTls>,
+    secure: Option<Secure>,
     sent: Arc<AtomicU64>,
     stop: CancellationToken,
 ) {
@@ -71,14 +82,14 @@ pub async fn serve(
                 continue;
             }
         };
-        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+        let (router, secure, stop) = (router.clone(), secure.clone(), stop.clone());
         let stream = Counted {
             stream,
             sent: Arc::clone(&sent),
         };
         tracker.spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection(stream, peer, router, tls, stop).await {
+            if let Err(error) = connection(stream, peer, router, secure, stop).await {
                 tracing::trace!(%error, "connection ended");
             }
         });
@@ -153,19 +164,28 @@ async fn connection(
     stream: Counted,
     peer: SocketAddr,
     router: Router,
-    tls: Option<SharedTls>,
+    secure: Option<Secure>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     // Without it a small reply waits for the client's delayed acknowledgement: 40 ms.
     stream.stream.set_nodelay(true)?;
-    match tls {
-        None => requests(stream, peer, router, false, stop).await,
-        Some(tls) => {
-            let acceptor = TlsAcceptor::from(tls.load_full());
-            let stream = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await??;
-            requests(stream, peer, router, true, stop).await
-        }
+    let Some(Secure { tls, rtmp }) = secure else {
+        return requests(stream, peer, router, false, stop).await;
+    };
+    let acceptor = TlsAcceptor::from(tls.load_full());
+    let mut stream = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await??;
+    if stream.get_ref().1.alpn_protocol().is_some() {
+        return requests(stream, peer, router, true, stop).await;
     }
+    let mut first = [0];
+    tokio::time::timeout(HEAD_TIMEOUT, stream.read_exact(&mut first)).await??;
+    let (read, write) = tokio::io::split(stream);
+    let stream = tokio::io::join(std::io::Cursor::new(first).chain(read), write);
+    if first == [RTMP_VERSION] {
+        rtmp.serve_stream(stream, peer, stop.child_token()).await;
+        return Ok(());
+    }
+    requests(stream, peer, router, true, stop).await
 }
 
 async fn requests<S>(
@@ -214,7 +234,7 @@ where
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 

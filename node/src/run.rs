@@ -316,38 +316,34 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     tasks.spawn(keep_state(Arc::clone(&house), services));
 
     let router = surface(&house, playback.router(), setup::entropy()?);
-    if let Some(listener) = sockets.http {
-        let listener = TcpListener::from_std(listener)?;
-        tasks.spawn(http::serve(
-            listener,
-            router.clone(),
-            None,
-            Arc::clone(&house.sent),
-            house.stop.clone(),
-        ));
-    }
-    if let Some(listener) = sockets.https {
-        // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted
-        // name rather than a closed port.
-        let key = LeafKey::create()?;
-        let own = Authority::create("not yet issued", clock.unix())?;
-        let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
-        let tls = Arc::new(arc_swap::ArcSwap::new(
-            key.with_chain(chain).server_config()?,
-        ));
-        tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
+    // Until the mesh has issued the real one, a certificate of this node's own answers: clients see an untrusted name
+    // rather than a closed port.
+    let key = LeafKey::create()?;
+    let own = Authority::create("not yet issued", clock.unix())?;
+    let chain = own.issue(&house.names(), &key.public_pem(), clock.unix())?;
+    let tls = Arc::new(arc_swap::ArcSwap::new(
+        key.with_chain(chain).server_config()?,
+    ));
+    tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
+    let rtmp = media::rtmp::Server::new(ingest, media::rtmp::Limits::default());
+    let secure = http::Secure {
+        tls: Arc::clone(&tls),
+        rtmp: rtmp.clone(),
+    };
+    for (listener, secure) in [(sockets.http, None), (sockets.https, Some(secure))] {
+        let Some(listener) = listener else { continue };
         tasks.spawn(http::serve(
             TcpListener::from_std(listener)?,
-            router,
-            Some(tls),
+            router.clone(),
+            secure,
             Arc::clone(&house.sent),
             house.stop.clone(),
         ));
     }
     if let Some(listener) = sockets.rtmp {
         let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
-        let rtmp = media::rtmp::Server::new(ingest.clone(), media::rtmp::Limits::default());
-        tasks.spawn(async move { rtmp.serve(listener, stop).await });
+        let tls: media::rtmp::Tls = Arc::new(move || tls.load_full());
+        tasks.spawn(async move { rtmp.serve(listener, Some(tls), stop).await });
     }
     let commands = house::command_router(Arc::clone(&house));
     tasks.spawn(local::serve(sockets.door, commands, house.stop.clone()));

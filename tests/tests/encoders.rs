@@ -43,10 +43,24 @@ enum Program {
     Ffmpeg(&'static str, &'static str),
     /// x264enc's properties, the AAC encoder, the sink with its properties.
     Gstreamer(&'static str, &'static str, &'static str),
+    /// ffmpeg over TLS, to this port.
+    Rtmps(u16),
 }
-use Program::{Ffmpeg, Gstreamer};
+use Program::{Ffmpeg, Gstreamer, Rtmps};
 
-const ENCODERS: [Encoder; 9] = [
+const ENCODERS: [Encoder; 11] = [
+    Encoder {
+        name: "ffmpeg, rtmps at the port that its addresses leave out",
+        program: Rtmps(443),
+        video: Some((25, 1, Exact)),
+        audio: true,
+    },
+    Encoder {
+        name: "ffmpeg, rtmps at RTMP's own port",
+        program: Rtmps(1935),
+        video: Some((25, 1, Exact)),
+        audio: true,
+    },
     Encoder {
         name: "ffmpeg, live, three B-frames, 29.97",
         program: Ffmpeg("-bf 3", "-rtmp_live live"),
@@ -108,7 +122,15 @@ impl Encoder {
         let url = format!("rtmp://edge-ingest.{DOMAIN}/live/{}", stream.key);
         let rate = self.video.map(|(num, den, _)| format!("{num}/{den}"));
         let (program, line, last) = match self.program {
-            Ffmpeg(coding, muxing) => {
+            Ffmpeg(..) | Rtmps(_) => {
+                let (coding, muxing, url) = match self.program {
+                    Rtmps(port) => {
+                        let to = format!("edge-ingest.{DOMAIN}:{port}");
+                        ("", "", format!("rtmps://{to}/live/{}", stream.key))
+                    }
+                    Ffmpeg(coding, muxing) => (coding, muxing, url),
+                    Gstreamer(..) => unreachable!("it is not ffmpeg"),
+                };
                 let (mut inputs, mut codings) = (String::new(), String::new());
                 if let Some(rate) = rate {
                     inputs += &format!("-re -f lavfi -i testsrc2=s=320x180:r={rate} ");

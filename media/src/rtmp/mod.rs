@@ -25,7 +25,7 @@ pub mod session;
 mod tests;
 
 pub use publish::{PublishError, Publisher, Target};
-pub use server::{Limits, Server};
+pub use server::{Limits, Server, Tls};
 
 /// Why a peer's bytes were not understood, or not borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,12 +10,14 @@ use std::{
 };
 
 use routing::model::{StreamKey, Uptime};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -37,6 +39,10 @@ const SEND: Duration = Duration::from_secs(10);
 const GIVE_WAY: Duration = Duration::from_secs(5);
 /// How often a silent publisher looks for one that waits.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a client may take to say its first byte, and to finish a TLS handshake.
+const HELLO: Duration = Duration::from_secs(10);
+/// The first byte of TLS (RFC 8446 5.1); RTMP's is its version, 3.
+const TLS_HANDSHAKE: u8 = 22;
 /// What is read at once.
 const READ: usize = 32 << 10;
 
@@ -57,6 +63,11 @@ impl Default for Limits {
         }
     }
 }
+
+/// The TLS configuration of now: certificates change.
+pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+/// A connection's place among all, and among those that have not been let in.
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 struct Inner {
     publishers: Publishers,
@@ -98,9 +109,9 @@ impl Server {
         }))
     }
 
-    /// Accepts connections until `stop`; returns when all have ended. A failed accept (no descriptors left) is
-    /// tried again after 100 ms.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+    /// Accepts connections until `stop`; returns when all have ended. With `tls`, those that begin with a TLS handshake
+    /// are RTMPS. A failed accept (no descriptors left) is tried again after 100 ms.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Tls>, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -112,9 +123,9 @@ impl Server {
                     if let Err(error) = io.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
-                    let server = self.clone();
+                    let (server, tls) = (self.clone(), tls.clone());
                     let stop = stop.child_token();
-                    tasks.spawn(async move { server.serve_stream(io, peer, stop).await });
+                    tasks.spawn(async move { server.serve_tcp(io, peer, tls, stop).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an RTMP connection could not be accepted");
@@ -126,19 +137,66 @@ impl Server {
         tasks.wait().await;
     }
 
+    async fn serve_tcp(
+        &self,
+        io: TcpStream,
+        peer: SocketAddr,
+        tls: Option<Tls>,
+        stop: CancellationToken,
+    ) {
+        let Some(places) = self.places() else { return };
+        let Some(tls) = tls else {
+            return self.serve_in(io, peer, stop, places).await;
+        };
+        let mut first = [0];
+        let begun = tokio::select! {
+            begun = timeout(HELLO, io.peek(&mut first)) => matches!(begun, Ok(Ok(1))),
+            () = stop.cancelled() => false,
+        };
+        if !begun {
+            return;
+        }
+        if first != [TLS_HANDSHAKE] {
+            return self.serve_in(io, peer, stop, places).await;
+        }
+        match timeout(HELLO, TlsAcceptor::from(tls()).accept(io)).await {
+            Ok(Ok(io)) => self.serve_in(io, peer, stop, places).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS with an RTMPS client"),
+            Err(_) => tracing::debug!("an RTMPS client did not finish its handshake"),
+        }
+    }
+
     /// Serves one connection, plain or wrapped in TLS, until it ends.
     pub async fn serve_stream<S>(&self, io: S, peer: SocketAddr, stop: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let permits = (
-            Arc::clone(&self.0.connections).try_acquire_owned(),
-            Arc::clone(&self.0.pending).try_acquire_owned(),
-        );
-        let (Ok(_connection), Ok(pending)) = permits else {
-            tracing::debug!("RTMP connection closed: too many");
-            return;
-        };
+        if let Some(places) = self.places() {
+            self.serve_in(io, peer, stop, places).await;
+        }
+    }
+
+    fn places(&self) -> Option<Places> {
+        let connection = Arc::clone(&self.0.connections).try_acquire_owned();
+        let pending = Arc::clone(&self.0.pending).try_acquire_owned();
+        match (connection, pending) {
+            (Ok(connection), Ok(pending)) => Some((connection, pending)),
+            _ => {
+                tracing::debug!("RTMP connection closed: too many");
+                None
+            }
+        }
+    }
+
+    async fn serve_in<S>(
+        &self,
+        io: S,
+        peer: SocketAddr,
+        stop: CancellationToken,
+        (_connection, pending): Places,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let clock = self.0.publishers.clock();
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         // The node's id keeps the filling of its handshakes apart from that of others; it is no secret.

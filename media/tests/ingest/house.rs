@@ -186,7 +186,7 @@ impl House {
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
             let stop = stop.clone();
-            async move { server.serve(listener, stop).await }
+            async move { server.serve(listener, None, stop).await }
         });
         Self {
             address,
