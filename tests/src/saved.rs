@@ -72,7 +72,12 @@ pub fn output(
 /// When it cannot.
 pub fn complaints(ffmpeg: impl AsRef<Path>, path: &Path) -> anyhow::Result<String> {
     let before = ["-nostdin", "-xerror", "-i"];
-    let after = "-map 0 -fps_mode passthrough -enc_time_base -1 -f null -";
+    // One thing, two names: ffmpeg 7 gave it another.
+    let as_read = match ffmpeg.as_ref().to_str() {
+        Some("ffmpeg") => "-1",
+        _ => "demux",
+    };
+    let after = format!("-map 0 -fps_mode passthrough -enc_time_base {as_read} -f null -");
     let after: Vec<&str> = after.split(' ').collect();
     Ok(output(ffmpeg, &before, path, &after)?.1)
 }

@@ -378,7 +378,7 @@ fn plain(config: &TrackConfig) -> bool {
     codec.len() <= 64
         && codec
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'.')
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
 fn last_fits(last: &Last) -> bool {

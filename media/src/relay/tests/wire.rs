@@ -109,6 +109,13 @@ fn a_source_can_write_no_line_into_a_playlist_and_no_number_that_overflows() {
         Arc::make_mut(config).summary.codec_string = name.into();
     };
     assert_eq!((epoch(&|_| {}), group(&|_| {})), (Ok(()), Ok(())));
+    for name in ["hvc1.1.6.L60.90", "av01.0.04M.08", "vp09.00.11.08", "ac-3"] {
+        let all = (
+            epoch(&|e| named(&mut e.tracks[1].config, name)),
+            group(&|h| named(&mut h.config, name)),
+        );
+        assert_eq!(all, (Ok(()), Ok(())), "{name}");
+    }
     for name in ["a\"\n#EXT-X-ENDLIST\n", "avc1 ", &"a".repeat(65)] {
         let all = (
             epoch(&|e| named(&mut e.tracks[1].config, name)),
