@@ -147,3 +147,52 @@ fn every_codec_of_enhanced_rtmp_is_whole_at_the_origin_and_at_a_relay() {
         }
     }
 }
+
+#[test]
+fn several_pictures_and_sounds_are_renditions_of_one_stream() {
+    let Some(stage) = Stage::or_skip(58) else {
+        return;
+    };
+    let ffmpeg = modern_ffmpeg().unwrap();
+    let stream = stage.create(stage.a(), "ladder").unwrap();
+    let line = "-hide_banner -nostdin -loglevel warning -re -f lavfi -i testsrc2=s=640x360:r=25 \
+        -re -f lavfi -i sine=f=440:r=48000 -re -f lavfi -i sine=f=880:r=48000 \
+        -filter_complex [0:v]split=2[v][w];[w]scale=320:180[x] -map [v] -map [x] -map 1:a -map 2:a \
+        -c:v libx264 -preset ultrafast -g 50 -sc_threshold 0 -pix_fmt yuv420p \
+        -c:a:0 aac -ac:a:0 2 -c:a:1 libopus -ac:a:1 1 -f flv";
+    let mut command = stage.streamer().command(&ffmpeg);
+    command
+        .args(line.split_whitespace())
+        .arg(format!("rtmp://edge-ingest.{DOMAIN}/live/{}", stream.key));
+    let running = stage.streamer().spawn(&mut command).unwrap();
+    let base = format!("/play/{}/cmaf", stream.playback);
+    for node in [stage.a(), stage.b()] {
+        let playable = stage.playable(node, &stream);
+        assert!(playable.is_ok(), "{playable:?} {}", running.tail(5));
+        let (_, text) = node.get(&format!("{base}/index.m3u8")).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for part in [
+            "RESOLUTION=640x360",
+            "RESOLUTION=320x180",
+            "NAME=\"a0\",DEFAULT=YES",
+            "CHANNELS=\"2\"",
+            "NAME=\"a1\",DEFAULT=NO",
+            "CHANNELS=\"1\"",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let dir = stage.home().join(node.name()).join("ladder");
+        fs::create_dir_all(&dir).unwrap();
+        for (name, codec) in [
+            ("v0", "h264"),
+            ("v1", "h264"),
+            ("a0", "aac"),
+            ("a1", "opus"),
+        ] {
+            let file = dir.join(name);
+            rendition(node, &base, name, SEGMENTS, &file).unwrap();
+            assert_eq!(found(&ffmpeg, &file), [codec], "{name}");
+        }
+    }
+    running.signal(Signal::INT).unwrap();
+}
