@@ -109,11 +109,11 @@ impl Speaker {
     }
 }
 
-/// What is taken of Enhanced RTMP (v2, "Enhancing NetConnection connect Command"): codecs that are passed on, several
-/// tracks, extended headers.
+/// What is taken of Enhanced RTMP (v2, "Enhancing NetConnection connect Command"): codecs that are passed on,
+/// reconnect requests, several tracks, extended headers.
 pub(super) fn enhanced() -> [(String, Value); 3] {
     const CAN_FORWARD: f64 = 4.0;
-    const MULTITRACK_AND_MODEX: f64 = 6.0;
+    const RECONNECT_MULTITRACK_MODEX: f64 = 7.0;
     let map = |names: &[&str]| {
         let entry = |name: &&str| ((*name).to_owned(), Value::Number(CAN_FORWARD));
         Value::Object(names.iter().map(entry).collect())
@@ -127,7 +127,7 @@ pub(super) fn enhanced() -> [(String, Value); 3] {
             "audioFourCcInfoMap".into(),
             map(&["mp4a", "Opus", ".mp3", "ac-3", "ec-3", "fLaC"]),
         ),
-        ("capsEx".into(), Value::Number(MULTITRACK_AND_MODEX)),
+        ("capsEx".into(), Value::Number(RECONNECT_MULTITRACK_MODEX)),
     ]
 }
 

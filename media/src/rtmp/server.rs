@@ -257,8 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 () = sleep(wait) => self.check_time()?,
                 live = standing(self.publication.as_mut()) => self.set_live(live).await,
                 () = self.stop.cancelled() => {
-                    self.session.refuse(
-                        "NetStream.Publish.Failed",
+                    self.session.send_away(
                         "This server ends the stream. Connect again; its name leads to a server that takes it.",
                     );
                 }

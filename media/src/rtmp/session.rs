@@ -70,6 +70,8 @@ pub struct Session {
     opened: Uptime,
     last_message: Uptime,
     app: Vec<String>,
+    /// Whether the client connects again when it is asked to.
+    reconnects: bool,
     commands: u32,
     /// The peer's acknowledgement window, bytes received, bytes acknowledged.
     window: u32,
@@ -92,6 +94,7 @@ impl Session {
             opened: now,
             last_message: now,
             app: Vec::new(),
+            reconnects: false,
             commands: 0,
             window: 0,
             received: 0,
@@ -205,6 +208,18 @@ impl Session {
             self.speaker.status(STREAM, "error", code, text);
         }
         self.phase = Phase::Closed;
+    }
+
+    /// Ends the connection for this server's own reasons. Who knows Enhanced RTMP's reconnect request is asked to connect
+    /// again at once; others hear an error, and why.
+    pub fn send_away(&mut self, text: &str) {
+        if self.reconnects {
+            let request = "NetConnection.Connect.ReconnectRequest";
+            self.speaker.status(0, "status", request, text);
+            self.phase = Phase::Closed;
+        } else {
+            self.refuse("NetStream.Publish.Failed", text);
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -385,6 +400,10 @@ impl Session {
             app = segments(path.split_once('/').map_or("", |(_, path)| path));
         }
         self.app = app;
+        let capabilities = object
+            .and_then(|o| o.get("capsEx"))
+            .and_then(Value::as_number);
+        self.reconnects = capabilities.is_some_and(|c| c % 2.0 >= 1.0);
         self.speaker
             .control(command::WINDOW, &OUR_WINDOW.to_be_bytes());
         let bandwidth = [&OUR_WINDOW.to_be_bytes()[..], &[2]].concat();

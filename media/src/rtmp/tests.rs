@@ -244,3 +244,46 @@ proptest! {
         let _ = replay(&sent, 3_000);
     }
 }
+
+/// What a server says to a client that connected with these capabilities, when it sends it away.
+fn last_words(capabilities: Option<f64>) -> String {
+    let mut server = Session::new(NOW, 1);
+    let hello = [&[3], &[0; 1536][..]].concat();
+    server.receive(&hello);
+    assert!(server.poll(NOW).unwrap().is_none());
+    let answer = server.take_output();
+    server.receive(&answer[1..1537]);
+    let mut object = vec![("app".to_owned(), Value::text("live"))];
+    object.extend(capabilities.map(|c| ("capsEx".to_owned(), Value::Number(c))));
+    let mut bytes = Vec::new();
+    let connect = Message {
+        kind: 20,
+        stream: 0,
+        timestamp: 0,
+        payload: amf::encode(&[
+            Value::text("connect"),
+            Value::Number(1.0),
+            Value::Object(object),
+        ])
+        .into(),
+    };
+    ChunkWriter::default().write(3, &connect, &mut bytes);
+    server.receive(&bytes);
+    assert!(server.poll(NOW).unwrap().is_none());
+    let answer = String::from_utf8_lossy(&server.take_output()).into_owned();
+    assert_eq!(
+        answer.contains("videoFourCcInfoMap"),
+        capabilities.is_some()
+    );
+    server.send_away("Connect again.");
+    assert!(server.is_closed());
+    String::from_utf8_lossy(&server.take_output()).into_owned()
+}
+
+#[test]
+fn who_can_reconnect_is_asked_to_and_others_hear_an_error() {
+    assert!(last_words(Some(7.0)).contains("NetConnection.Connect.ReconnectRequest"));
+    for capabilities in [Some(2.0), None] {
+        assert!(last_words(capabilities).contains("NetStream.Publish.Failed"));
+    }
+}
