@@ -140,7 +140,7 @@ impl Beats {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(scratch)?;
         let [pictures, sound] = ["pictures", "sound"].map(|name| scratch.join(name));
-        let live = url.starts_with("http");
+        let live = url.ends_with(".m3u8");
         ffmpeg
             .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-copyts"])
             .args(if live {
