@@ -99,7 +99,7 @@ impl Film {
     /// # Errors
     /// Where the file cannot be read.
     pub fn arriving(&self, lead: i64) -> anyhow::Result<Vec<(Duration, Tag)>> {
-        let tags = flv::file(fs::read(&self.0)?.into())?.into_iter();
+        let tags = flv::file(&fs::read(&self.0)?)?.into_iter();
         let due = |tag: &Tag| {
             let ahead = if tag.kind == TagKind::Audio && tag.is_frame() {
                 lead

@@ -149,7 +149,7 @@ fn every_way_in_goes_out_every_way() {
                 (input, stream, running)
             })
             .collect();
-        for (input, stream, running) in &running {
+        for (_, stream, running) in &running {
             for node in &nodes {
                 let playable = world.stage.playable(node, stream);
                 assert!(playable.is_ok(), "{playable:?} {}", running.tail(5));

@@ -2,11 +2,14 @@
 //!
 //! Bodies in the old form and with the Enhanced RTMP header (a FourCC) are read alike.
 mod body;
+mod reader;
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use routing::model::Codec;
+
+pub use self::reader::{Reader, file};
 
 /// Why an FLV body or file was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,42 +117,6 @@ pub enum Content {
         /// The unit.
         data: Bytes,
     },
-}
-
-/// Reads a whole FLV file. What is cut short at its end is left out.
-///
-/// # Errors
-/// [`FlvError::Broken`] when it is no FLV file.
-pub fn file(mut bytes: Bytes) -> Result<Vec<Tag>, FlvError> {
-    if bytes.len() < 13 || bytes[..3] != *b"FLV" {
-        return Err(FlvError::Broken("no FLV header"));
-    }
-    let header = usize::try_from(u32::from_be_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]))
-        .unwrap_or(usize::MAX);
-    if header.saturating_add(4) > bytes.len() {
-        return Err(FlvError::Broken("a header longer than the file"));
-    }
-    bytes.advance(header + 4);
-    let mut tags = Vec::new();
-    while bytes.len() >= 11 {
-        let kind = TagKind::from_byte(bytes[0] & 0x1f);
-        let size = usize::from(bytes[1]) << 16 | usize::from(bytes[2]) << 8 | usize::from(bytes[3]);
-        let timestamp = u32::from_be_bytes([bytes[7], bytes[4], bytes[5], bytes[6]]);
-        if bytes.len() < 11 + size {
-            break;
-        }
-        bytes.advance(11);
-        let body = bytes.split_to(size);
-        bytes.advance(bytes.len().min(4));
-        if let Some(kind) = kind {
-            tags.push(Tag {
-                kind,
-                timestamp,
-                body,
-            });
-        }
-    }
-    Ok(tags)
 }
 
 /// A file's tags over and over: configurations and metadata once, times going on across the seam.
@@ -340,6 +307,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_pieces_is_the_file() {
+        let whole: &[u8] = include_bytes!("../../../node/assets/demo.flv");
+        let tags = file(whole).unwrap();
+        assert!(tags.len() > 1_000);
+        for piece in [1, 7, 4_096] {
+            let (mut reader, mut read) = (Reader::new(), Vec::new());
+            for bytes in whole.chunks(piece) {
+                reader.receive(bytes);
+                while let Some(tag) = reader.poll().unwrap() {
+                    read.push(tag);
+                }
+            }
+            assert_eq!(read, tags, "in pieces of {piece}");
+        }
+        assert!(file(b"GIF89a").is_err());
+        assert!(file(b"FLV").is_err());
+        let long = b"FLV\x01\x05\0\0\0\x09\0\0\0\0\x09\xff\xff\xff\0\0\0\0\0\0\0";
+        assert!(file(long).is_err());
+    }
+
+    #[test]
     fn a_loop_goes_on_in_time_and_repeats_no_configuration() {
         let config = Tag {
             kind: TagKind::Video,
@@ -361,7 +349,7 @@ mod tests {
                 bytes[..3].copy_from_slice(b"FLV");
                 bytes[5..9].copy_from_slice(&[0, 0, 0, 9]);
             }
-            if let Ok(tags) = file(Bytes::from(bytes))
+            if let Ok(tags) = file(&bytes)
                 && let Ok(looped) = Looped::new(tags)
             {
                 prop_assert!(looped.take(100).count() <= 100);

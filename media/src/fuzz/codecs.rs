@@ -82,7 +82,7 @@ fn body_seeds() -> Vec<Vec<u8>> {
 }
 
 fn file(bytes: &[u8]) {
-    let Ok(tags) = flv::file(Bytes::copy_from_slice(bytes)) else {
+    let Ok(tags) = flv::file(bytes) else {
         return;
     };
     let bodies: usize = tags.iter().map(|t| t.body.len() + 11).sum();

@@ -148,7 +148,7 @@ async fn clip() -> Vec<flv::Tag> {
     );
     let (done, text) = ffmpeg(&args, path.to_str().unwrap()).await;
     assert!(done, "{text}");
-    flv::file(std::fs::read(path).unwrap().into()).unwrap()
+    flv::file(&std::fs::read(path).unwrap()).unwrap()
 }
 
 fn target(house: &House, key: &str) -> Target {

@@ -297,7 +297,7 @@ pub(crate) async fn clip(rate: &str, seconds: u32, keys: &str) -> Vec<Tag> {
     ))
     .await;
     assert_eq!(said, "");
-    flv::file(std::fs::read(path).unwrap().into()).unwrap()
+    flv::file(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// The URIs of a playlist, in order: maps, segments, parts, hints as their tags say.

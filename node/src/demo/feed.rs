@@ -2,7 +2,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use bytes::Bytes;
 use media::{
     flv::{self, Looped},
     rtmp::{Publisher, Target},
@@ -43,7 +42,7 @@ async fn publish(
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let tags = flv::file(Bytes::from_static(CLIP)).context("the built-in clip is damaged")?;
+    let tags = flv::file(CLIP).context("the built-in clip is damaged")?;
     let target = Target {
         host: target.to_string(),
         app: "live".into(),
