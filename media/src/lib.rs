@@ -3,6 +3,7 @@
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
 //! - [`pack`]: parts, segments and initialisation segments, as a pure function of stamps and frames.
+//! - [`dash`]: the description of the same segments for DASH.
 //! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
 //! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
@@ -24,6 +25,7 @@
 //! assert!(broadcast.current().is_none());
 //! ```
 pub mod codec;
+pub mod dash;
 pub mod flv;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -1,6 +1,7 @@
 //! `/play/*` and `/resolve/*` over HTTP: playlists, segments, the player page, resolution and steering.
 //!
 //! - [`Http::router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
+//! - `dash` has the description, the origin's time, and the segment at the edge as it comes.
 //! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
@@ -10,6 +11,7 @@
     reason = "an answer is the error: it is made to be sent, not carried far"
 )]
 mod answer;
+mod dash;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod hls;

@@ -190,6 +190,17 @@ impl Got {
     }
 }
 
+/// A body on its way.
+pub(crate) struct Coming(Body);
+
+impl Coming {
+    /// What comes next of it; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let frame = self.0.frame().await?.unwrap();
+        Some(frame.into_data().unwrap().to_vec())
+    }
+}
+
 impl House {
     pub(crate) fn open(clock: Arc<dyn Clock>) -> Self {
         let window = Limits {
@@ -235,6 +246,21 @@ impl House {
 
     pub(crate) fn end(&mut self) {
         self.writer.end();
+    }
+
+    /// The encoder is connected again, and its clock begins again.
+    pub(crate) fn come_back(&mut self) {
+        self.feed = Feed::new();
+        self.origin = Origin::new();
+        self.origin.set_live(true);
+    }
+
+    /// An answer that is still coming.
+    pub(crate) async fn body(&self, path: &str) -> Coming {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = self.http.router().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Coming(answer.into_body())
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Got {

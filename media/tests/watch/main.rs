@@ -3,6 +3,8 @@
     clippy::unwrap_used,
     reason = "a test's helpers fail by panicking, as its tests do"
 )]
+mod dash;
 mod house;
+mod mpd;
 mod players;
 mod rules;
