@@ -245,3 +245,21 @@ fn dash_js_shaka_player_vlc_and_gstreamer_play_dash_at_a_relay() {
     ];
     all(work);
 }
+
+#[test]
+fn chromium_vlc_and_gstreamer_play_files_and_rtmp_at_a_relay() {
+    let Some(stage) = Stage::or_skip(64) else {
+        return;
+    };
+    let (stream, _encoder) = relayed(&stage);
+    let [mp4, mkv, ts] = [".mp4", ".mkv", ".ts"].map(|ending| at(&stream, ending));
+    let rtmp = format!("rtmp://foghorn.{DOMAIN}/play/{}", stream.playback);
+    let (stage, rtmp) = (&stage, &*rtmp);
+    let work: [Box<dyn FnOnce() + Send + '_>; 4] = [
+        Box::new(|| watches(stage, &mp4, "video")),
+        Box::new(|| gstreamer_watches(stage, &mkv, "GstMatroskaDemux")),
+        Box::new(|| vlc_watches(stage, &ts, 4212)),
+        Box::new(|| vlc_watches(stage, rtmp, 4213)),
+    ];
+    all(work);
+}

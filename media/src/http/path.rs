@@ -1,7 +1,10 @@
 //! What a path asks for.
 use routing::model::{EpochId, PlaybackId};
 
-use crate::hls::{Container, Position};
+use crate::{
+    hls::{Container, Position},
+    mux::Form,
+};
 
 /// A path that names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(super) enum Target {
     Time,
     /// The DASH description.
     Mpd,
+    /// `/play/ID.mkv` and the like: a container as long as the broadcast lasts.
+    File(Form),
     /// A multivariant playlist.
     Index(Container),
     /// A media playlist of this rendition.
@@ -124,8 +129,13 @@ fn alias(name: &str, rest: &str) -> Result<Target, BadPath> {
         "cmaf" | "llhls" | "ll-hls" | "any" | "all" => "cmaf",
         "dash" | "mpd" => "dash",
         "html" | "embed" => return Ok(Target::Redirect(String::new())),
-        "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "mp4" | "progressive" | "webm" | "mkv"
-        | "ts" | "mpegts" | "flv" | "aac" | "audio" | "smooth" | "hss" | "hds" | "f4m" | "sdp"
+        "mp4" | "progressive" => return file(Form::Mp4, rest),
+        "webm" => return file(Form::Webm, rest),
+        "mkv" => return file(Form::Mkv, rest),
+        "ts" | "mpegts" => return file(Form::Ts, rest),
+        "flv" => return file(Form::Flv, rest),
+        "aac" | "audio" => return file(Form::Aac, rest),
+        "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "smooth" | "hss" | "hds" | "f4m" | "sdp"
         | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
         _ => return Err(BadPath::Unknown),
     };
@@ -135,6 +145,14 @@ fn alias(name: &str, rest: &str) -> Result<Target, BadPath> {
     };
     let rest = if rest.is_empty() { index } else { rest };
     Ok(Target::Redirect(format!("{folder}/{rest}")))
+}
+
+fn file(form: Form, rest: &str) -> Result<Target, BadPath> {
+    if rest.is_empty() {
+        Ok(Target::File(form))
+    } else {
+        Err(BadPath::Unknown)
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +210,15 @@ mod tests {
             assert_eq!(target(alias), Ok(Target::Redirect(path.into())), "{alias}");
         }
         assert_eq!(target("/whep"), Err(BadPath::Protocol));
-        assert_eq!(target(".mkv"), Err(BadPath::Protocol));
+        for (path, form) in [
+            (".mkv", Form::Mkv),
+            ("/mpegts", Form::Ts),
+            ("/progressive", Form::Mp4),
+            ("/audio/", Form::Aac),
+        ] {
+            assert_eq!(target(path), Ok(Target::File(form)), "{path}");
+        }
+        assert_eq!(target("/mkv/more"), Err(BadPath::Unknown));
         assert_eq!(target("/nothing"), Err(BadPath::Unknown));
         assert_eq!(target("/cmaf/10/v0/7.m4s"), Err(BadPath::Unknown));
         assert_eq!(read("/play"), Err(BadPath::Missing));

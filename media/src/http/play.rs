@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     Http,
     answer::{self, Answer},
-    dash, hls,
+    dash, file, hls,
     path::{self, BadPath, Target},
 };
 use crate::{
@@ -109,6 +109,10 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
     if target == Target::Steering {
         return Ok(steering(http, id, &viewer));
     }
+    if let Target::File(form) = target {
+        let follow = http.audience.follow(watch, &viewer, file::takes(form));
+        return file::file(leased(follow).await?, form).await;
+    }
     let watched = leased(http.hub.watch(watch.broadcast)).await?;
     let agent = headers
         .get(header::USER_AGENT)
@@ -123,9 +127,11 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
         }
         Target::Init(epoch, name, n) => hls::init(&watched, (epoch, &name, n), headers).await,
         Target::Media(epoch, name, at) => hls::media(&watched, (epoch, &name, at), headers).await,
-        Target::Page | Target::Resolve | Target::Steering | Target::Redirect(_) => {
-            Err(bad_path(BadPath::Unknown))
-        }
+        Target::Page
+        | Target::Resolve
+        | Target::Steering
+        | Target::Redirect(_)
+        | Target::File(_) => Err(bad_path(BadPath::Unknown)),
     }
 }
 
@@ -153,6 +159,7 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
         Target::Index(Container::Ts) | Target::Playlist(Container::Ts, _) => Protocol::Hls,
         Target::Media(_, name, _) if name == "ts" => Protocol::Hls,
         Target::Mpd | Target::Time => Protocol::Dash,
+        Target::File(_) => Protocol::Progressive,
         _ => Protocol::Cmaf,
     };
     Viewer {
@@ -164,7 +171,7 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.
-pub(super) fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -265,7 +272,7 @@ fn bad_path(why: BadPath) -> Answer {
         BadPath::Protocol => (
             StatusCode::NOT_FOUND,
             "PROTOCOL_NOT_AVAILABLE",
-            "This stream is not to be had in this protocol. Use /play/ID/cmaf/index.m3u8, /play/ID/hls/index.m3u8, or /play/ID/cmaf/index.mpd.",
+            "This stream is not to be had in this protocol. Use /play/ID/cmaf/index.m3u8, /play/ID/hls/index.m3u8, /play/ID/cmaf/index.mpd, or /play/ID.mp4.",
         ),
     };
     answer::error(status, word, text, None)

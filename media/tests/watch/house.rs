@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use media::{
     flv::{self, Tag},
+    follow::Audience,
     http::{Http, HttpOptions},
     live::{Broadcasts, Limits},
     origin::{Feed, Origin, Writer},
@@ -164,6 +165,7 @@ impl Supply for Shelf {
 
 pub(crate) struct House {
     pub(crate) http: Http,
+    pub(crate) audience: Audience,
     pub(crate) leases: Arc<AtomicUsize>,
     feed: Feed,
     origin: Origin,
@@ -194,6 +196,16 @@ impl Got {
 pub(crate) struct Coming(Body);
 
 impl Coming {
+    /// All that is there now.
+    pub(crate) async fn there(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let wait = Duration::from_millis(300);
+        while let Ok(Some(bytes)) = tokio::time::timeout(wait, self.chunk()).await {
+            all.extend(bytes);
+        }
+        all
+    }
+
     /// What comes next of it; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let frame = self.0.frame().await?.unwrap();
@@ -209,13 +221,21 @@ impl House {
         };
         let broadcasts = Arc::new(Broadcasts::new(window));
         let leases = Arc::new(AtomicUsize::new(0));
+        let supply = Arc::new(Shelf {
+            broadcasts: Arc::clone(&broadcasts),
+            leases: Arc::clone(&leases),
+        });
+        let gate = Arc::new(Doors);
+        let audience = Audience::new(
+            Arc::clone(&gate) as _,
+            Arc::clone(&supply) as _,
+            Arc::clone(&clock),
+        );
         let http = Http::new(HttpOptions {
             node: NODE,
-            supply: Arc::new(Shelf {
-                broadcasts: Arc::clone(&broadcasts),
-                leases: Arc::clone(&leases),
-            }),
-            gate: Arc::new(Doors),
+            audience: audience.clone(),
+            supply,
+            gate,
             resolve: Arc::new(Ways),
             clock: Arc::clone(&clock),
         });
@@ -227,6 +247,7 @@ impl House {
         origin.set_live(true);
         Self {
             http,
+            audience,
             leases,
             feed: Feed::new(),
             origin,
@@ -253,6 +274,12 @@ impl House {
         self.feed = Feed::new();
         self.origin = Origin::new();
         self.origin.set_live(true);
+    }
+
+    /// The headers alone.
+    pub(crate) async fn head(&self, path: &str) -> Got {
+        self.ask(Request::head(path).body(Body::empty()).unwrap())
+            .await
     }
 
     /// An answer that is still coming.

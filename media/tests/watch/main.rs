@@ -4,6 +4,7 @@
     reason = "a test's helpers fail by panicking, as its tests do"
 )]
 mod dash;
+mod files;
 mod house;
 mod mpd;
 mod players;
