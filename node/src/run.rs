@@ -299,7 +299,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     );
     let playback = media::http::Http::new(media::http::HttpOptions {
         node: house.id,
-        audience,
+        audience: audience.clone(),
         supply: Arc::clone(&relay) as _,
         gate: Arc::clone(&house) as _,
         resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
@@ -345,7 +345,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     ));
     tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
     let limits = media::rtmp::Limits::default();
-    let rtmp = media::rtmp::Server::new(ingest.clone(), limits);
+    let rtmp = media::rtmp::Server::new(ingest.clone(), audience, limits);
     let secure = http::Secure {
         tls: Arc::clone(&tls),
         rtmp: rtmp.clone(),
