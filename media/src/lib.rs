@@ -3,7 +3,9 @@
 //! # Map
 //! - [`live`]: broadcast, epoch, track, group, frame; the bounded window that all readers share.
 //! - [`pack`]: parts, segments and initialisation segments, as a pure function of stamps and frames.
+//! - [`dash`]: the description of the same segments for DASH.
 //! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
+//! - [`follow`]: what a viewer of single frames sees; [`mux`]: containers that go out frame by frame.
 //! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`srt`]: the SRT listener. [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`codec`]: what they carry. [`ts`]: MPEG-TS, read.
@@ -24,13 +26,16 @@
 //! assert!(broadcast.current().is_none());
 //! ```
 pub mod codec;
+pub mod dash;
 pub mod flv;
+pub mod follow;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod hls;
 pub mod http;
 pub mod ingest;
 pub mod live;
+pub mod mux;
 pub mod origin;
 pub mod pack;
 pub mod page;

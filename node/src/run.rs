@@ -292,8 +292,14 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         limits: relay::RelayLimits::default(),
     })?;
     let tasks = TaskTracker::new();
+    let audience = media::follow::Audience::new(
+        Arc::clone(&house) as _,
+        Arc::clone(&relay) as _,
+        Arc::clone(&clock),
+    );
     let playback = media::http::Http::new(media::http::HttpOptions {
         node: house.id,
+        audience: audience.clone(),
         supply: Arc::clone(&relay) as _,
         gate: Arc::clone(&house) as _,
         resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
@@ -338,7 +344,8 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         key.with_chain(chain).server_config()?,
     ));
     tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
-    let rtmp = media::rtmp::Server::new(ingest.clone(), media::rtmp::Limits::default());
+    let limits = media::rtmp::Limits::default();
+    let rtmp = media::rtmp::Server::new(ingest.clone(), audience, limits);
     let secure = http::Secure {
         tls: Arc::clone(&tls),
         rtmp: rtmp.clone(),

@@ -5,8 +5,10 @@ import http.client
 import json
 import os
 import re
+import selectors
 import socket
 import struct
+import threading
 import time
 
 NAMESPACES = "/run/netns/"
@@ -130,43 +132,136 @@ def amf(*values):
     return out
 
 
-def may_publish(address, key):
-    """Whether an RTMP server takes a publisher with this key; it leaves before sending media."""
-    host, port = address.rsplit(":", 1)
+class Rtmp:
+    """A client's connection to an RTMP server, connected to `app`."""
 
-    def command(stream, *values):
-        body = amf(*values)
-        head = b"\3\0\0\0" + len(body).to_bytes(3, "big") + b"\x14" + struct.pack("<I", stream)
-        parts = [body[i : i + 128] for i in range(0, len(body), 128)]
-        sock.sendall(head + b"\xc3".join(parts))
-
-    def wait(*words):
-        nonlocal seen
-        while not any(w in seen for w in words):
-            more = sock.recv(65536)
-            if not more:
-                return None
-            seen += more
-        return next(w for w in words if w in seen)
-
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(b"\3" + bytes(8) + os.urandom(1528))
+    def __init__(self, address, app="live"):
+        host, port = address.rsplit(":", 1)
+        self.seen = b""
+        self.sock = socket.create_connection((host, int(port)), timeout=5)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.sendall(b"\3" + bytes(8) + os.urandom(1528))
         hello = b""
         while len(hello) < 3073:
-            hello += sock.recv(3073 - len(hello))
-        sock.sendall(hello[1:1537])
-        seen = b""
-        command(0, "connect", 1, {"app": "live", "tcUrl": f"rtmp://{address}/live"})
-        if wait(b"_result") is None:
-            return False
-        seen = b""
-        command(0, "createStream", 2, None)
-        if wait(b"_result") is None:
-            return False
-        seen = b""
-        command(1, "publish", 3, None, key, "live")
-        return wait(b"Publish.Start", b"Publish.BadName", b"Publish.Denied") == b"Publish.Start"
+            hello += self.sock.recv(3073 - len(hello))
+        self.sock.sendall(hello[1:1537])
+        self.ready = self.ask(0, b"_result", "connect", 1, {"app": app, "tcUrl": f"rtmp://{address}/{app}"})
+        self.ready = self.ready and self.ask(0, b"_result", "createStream", 2, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def message(self, kind, stream, body, time=0):
+        size = len(body).to_bytes(3, "big")
+        head = b"\3" + time.to_bytes(3, "big") + size + bytes([kind]) + struct.pack("<I", stream)
+        self.sock.sendall(head + b"\xc3".join(body[i : i + 128] for i in range(0, len(body), 128)))
+
+    def ask(self, stream, wanted, *values, refused=()):
+        """Sends a command; whether the wanted word comes back before one of a refusal, or the end."""
+        self.seen = b""
+        self.message(20, stream, amf(*values))
+        while wanted not in self.seen:
+            more = self.sock.recv(65536)
+            if not more or any(r in self.seen for r in refused):
+                return False
+            self.seen += more
+        return True
+
+    def publish(self, key):
+        return self.ready and self.ask(
+            1, b"Publish.Start", "publish", 3, None, key, "live", refused=(b"Publish.BadName", b"Publish.Denied")
+        )
+
+    def play(self, name):
+        return self.ready and self.ask(1, b"Play.Start", "play", 4, None, name)
+
+
+def may_publish(address, key):
+    """Whether an RTMP server takes a publisher with this key; it leaves before sending media."""
+    with Rtmp(address) as client:
+        return client.publish(key)
+
+
+def tags(path):
+    """(kind, time in ms, body) of an FLV file."""
+    with open(path, "rb") as f:
+        data, at = f.read(), 13
+    while at + 11 <= len(data):
+        kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
+        time = int.from_bytes(data[at + 4 : at + 7], "big") | data[at + 7] << 24
+        yield kind, time, data[at + 11 : at + 11 + size]
+        at += size + 15
+
+
+def through(address, app, key, name, path, seconds):
+    """Seconds from the last byte of a picture sent to an RTMP server to its last byte at a player, for each picture."""
+    took, sent, stop = [], {}, threading.Event()
+
+    def receive(player):
+        buffer = b""
+        with contextlib.suppress(OSError):
+            while not stop.is_set():
+                buffer = buffer[-65536:] + player.sock.recv(1 << 16)
+                now = time.monotonic()
+                for mark in [m for m in list(sent) if m in buffer]:
+                    took.append(now - sent.pop(mark))
+
+    with Rtmp(address, app) as publisher:
+        if not publisher.publish(key):
+            raise RuntimeError("the publisher is refused")
+        start, reader, player = time.monotonic(), None, None
+        try:
+            for kind, at, body in tags(path):
+                time.sleep(max(0, start + at / 1000 - time.monotonic()))
+                publisher.message(kind, 1, body, at)
+                if reader and kind == 9:
+                    # Its end, which a chunk's head seldom cuts; a picture that is not found does not count.
+                    sent[body[-24:]] = time.monotonic()
+                if not reader and at > 2000:
+                    player = Rtmp(address, app)
+                    if not player.play(name):
+                        raise RuntimeError("the player is refused")
+                    reader = threading.Thread(target=receive, args=(player,))
+                    reader.start()
+                if at > 2000 + seconds * 1000:
+                    break
+            time.sleep(0.2)
+        finally:
+            stop.set()
+            if player:
+                player.sock.shutdown(socket.SHUT_RDWR)
+            if reader:
+                reader.join()
+    # Those of the first second came in one piece with the keyframe before them.
+    return sorted(took[30:])
+
+
+class Players:
+    """So many players of one stream, who read and forget."""
+
+    def __init__(self, address, app, name, count):
+        self.all, self.bytes, self.stop = [Rtmp(address, app) for _ in range(count)], 0, threading.Event()
+        if not all(p.play(name) for p in self.all):
+            raise RuntimeError("a player is refused")
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def read(self):
+        with selectors.DefaultSelector() as selector:
+            for player in self.all:
+                selector.register(player.sock, selectors.EVENT_READ)
+            while not self.stop.is_set():
+                for key, _ in selector.select(0.2):
+                    self.bytes += len(key.fileobj.recv(1 << 18))
+
+    def end(self):
+        self.stop.set()
+        self.reader.join()
+        for player in self.all:
+            player.sock.close()
 
 
 def cpu(pid):

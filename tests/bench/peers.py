@@ -38,14 +38,14 @@ def listening(port):
 
 
 class Nginx:
-    """One worker; serves `home`/www over HTTP and, with the module, takes RTMP and writes HLS there."""
+    """One worker; serves `home`/www over HTTP and, with the module, takes RTMP and writes HLS there; as `plain`, it hands it on."""
 
     def __init__(self, home, core=None):
         self.www, self.port, self.rtmp = f"{home}/www", free_port(), free_port()
         os.makedirs(f"{self.www}/hls")
         rtmp = (
             f"rtmp {{ server {{ listen 127.0.0.1:{self.rtmp}; application live {{ live on; hls on; hls_path {self.www}/hls; "
-            "hls_fragment 2s; } } }"
+            "hls_fragment 2s; } application plain { live on; } } }"
         )
         module = not missing("rtmp")
         with open(f"{home}/nginx.conf", "w") as f:

@@ -319,4 +319,56 @@ def streams(bench):
         )
 
 
-ALL = {f.__name__: f for f in (idle, hop, spreading, deaths, first, dns, delivery, streams)}
+def rtmp(bench):
+    """RTMP through the server: latency of a picture, and CPU of a hundred players."""
+    lack, count, found = peers.missing("nginx", "rtmp"), 100, {}
+
+    def measure(pid, address, app, key, name):
+        bench.pin(pid)
+        took = net.through(address, app, key("latency"), name("latency"), bench.clip.path, bench.seconds * 2)
+        publisher = bench.clip.publish(f"rtmp://{address}/{app}/{key('fan')}")
+        try:
+            time.sleep(4)
+            alone = net.spend(pid, bench.seconds)
+            players = net.Players(address, app, name("fan"), count)
+            try:
+                time.sleep(2)
+                before, start = players.bytes, time.monotonic()
+                share = net.spend(pid, bench.seconds) - alone
+                rate = (players.bytes - before) * 8 / count / (time.monotonic() - start)
+            finally:
+                players.end()
+        finally:
+            mesh.end(publisher)
+        if rate < 1.5e6:
+            raise RuntimeError(f"players got {rate / 1e6:.2f} Mb/s of 2")
+        return took[len(took) // 2], took[len(took) * 99 // 100], share
+
+    with bench.mesh(1) as m:
+        node, made = m.nodes[0], {}
+        for what in ("latency", "fan"):
+            made[what] = m.stream(node, what)
+            while not net.may_publish(node.rtmp, made[what][0]):
+                time.sleep(0.05)
+        found["ours"] = measure(node.pid, node.rtmp, "live", lambda s: made[s][0], lambda s: made[s][1])
+    if not lack:
+        nginx = peers.Nginx(bench.directory())
+        try:
+            worker = int(open(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read().split()[0])
+            address = f"127.0.0.1:{nginx.rtmp}"
+            found["theirs"] = measure(worker, address, "plain", lambda s: s, lambda s: s)
+        finally:
+            nginx.stop()
+    (p50, p99, share), other = found["ours"], found.get("theirs")
+    tenth = lambda s: f"{s * 1e3:.1f} ms"
+    yield (
+        "RTMP in to RTMP out, a picture, median", tenth(p50), lack or f"nginx-rtmp {tenth(other[0])}",
+        other and p50 / other[0], f"99 of 100: {tenth(p99)}" + ("" if lack else f", {tenth(other[1])}"),
+    )
+    yield (
+        f"RTMP to {count} players: CPU", f"{share * 100:.1f} % of a core", lack or f"nginx-rtmp {other[2] * 100:.1f} %",
+        other and share / other[2], "2 Mb/s each",
+    )
+
+
+ALL = {f.__name__: f for f in (idle, hop, spreading, deaths, first, dns, delivery, streams, rtmp)}

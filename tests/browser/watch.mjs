@@ -1,10 +1,10 @@
 // Opens a page in headless Chromium and reports how it plays, every 250 ms, as JSON lines on standard output.
 //
-//   node watch.mjs URL [--player page|hls.js|shaka] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
+//   node watch.mjs URL [--player page|hls.js|shaka|dash.js|video] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
 //                      [--for SECONDS] [--shot FILE.png] [--every MS]
 //
-// `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js` and `--player shaka` play
-// URL, a playlist, with hls.js or shaka-player on an empty page of ours. Names are looked up by the system (in a namespace: its resolv.conf) unless
+// `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js`, `shaka` and
+// `dash.js` play URL, a playlist or a DASH description, with that player on an empty page of ours; `video` gives URL to the video element itself. Names are looked up by the system (in a namespace: its resolv.conf) unless
 // mapped. The first line is {"event":"ready"} once the browser runs; then samples:
 //
 //   {"event":"sample","at":UNIX_MS,"currentTime":S,"readyState":N,"paused":B,"width":N,"frame":N|null,"node":TEXT,
@@ -80,6 +80,54 @@ const players = {
       };
     },
   },
+  "dash.js": {
+    script: "dashjs/dist/modern/umd/dash.all.min.js",
+    start: (url) => {
+      const { dashjs } = window;
+      const video = document.getElementById("video");
+      const player = dashjs.MediaPlayer().create();
+      const seen = { errors: [], switches: [], stalls: 0, chunked: 0 };
+      let last = "";
+      player.on(dashjs.MediaPlayer.events.FRAGMENT_LOADING_COMPLETED, (e) => {
+        if (!e.request?.url || !e.request.mediaType || e.error) return;
+        const { host } = new URL(e.request.url);
+        if (last && host !== last) seen.switches.push({ from: last, to: host });
+        last = host;
+      });
+      player.on(dashjs.MediaPlayer.events.ERROR, (e) => seen.errors.push({ text: `dash.js ${e.error?.code ?? ""} ${e.error?.message ?? e.error}` }));
+      player.on(dashjs.MediaPlayer.events.PLAYBACK_WAITING, () => seen.stalls++);
+      player.initialize(video, url, true);
+      window.shoal = {
+        video,
+        state: () => {
+          const latency = player.isReady() ? player.getCurrentLiveLatency() : NaN;
+          return {
+            phase: "dash.js", node: last, latency: Number.isFinite(latency) ? latency : null, glass: null,
+            switches: seen.switches, stalls: seen.stalls, jumps: 0, rounds: 1, errors: seen.errors,
+            buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]),
+          };
+        },
+      };
+    },
+  },
+  video: {
+    start: (url) => {
+      const video = document.getElementById("video");
+      const seen = { errors: [], stalls: 0 };
+      video.addEventListener("error", () => seen.errors.push({ text: `video ${video.error?.code} ${video.error?.message}` }));
+      video.addEventListener("waiting", () => seen.stalls++);
+      video.crossOrigin = "anonymous";
+      video.src = url;
+      video.play().catch((e) => seen.errors.push({ text: String(e) }));
+      window.shoal = {
+        video,
+        state: () => ({
+          phase: "video", node: "", latency: null, glass: null, switches: [], stalls: seen.stalls, jumps: 0, rounds: 1, errors: seen.errors,
+          buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]),
+        }),
+      };
+    },
+  },
   shaka: {
     script: "shaka-player/dist/shaka-player.compiled.js",
     start: (url) => {
@@ -118,7 +166,7 @@ const players = {
 let server = null;
 if (options.player !== "page") {
   const { script: path, start } = players[options.player];
-  const script = readFileSync(createRequire(import.meta.url).resolve(path));
+  const script = path ? readFileSync(createRequire(import.meta.url).resolve(path)) : "";
   server = createServer((request, response) => {
     const isScript = request.url === "/player.js";
     response.setHeader("content-type", isScript ? "text/javascript" : "text/html");

@@ -57,14 +57,15 @@ impl Sample {
 pub struct Viewer(Running);
 
 impl Viewer {
-    /// Opens a URL; `player` is `page` for a page of Shoal's own, `hls.js` or `shaka` for a playlist.
+    /// Opens a URL; `player` is `page` for a page of Shoal's own, `hls.js`, `shaka` or `dash.js` for
+    /// a playlist or a DASH description.
     ///
     /// # Errors
     /// Where the browser's driver is not installed (`npm install` in `tests/browser`) or does not start.
     pub fn open(stage: &Stage, url: &str, player: &str) -> anyhow::Result<Self> {
         let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
         anyhow::ensure!(
-            ["playwright-core", "hls.js", "shaka-player"]
+            ["playwright-core", "hls.js", "shaka-player", "dashjs"]
                 .iter()
                 .all(|package| browser.join("node_modules").join(package).is_dir()),
             "the browser's driver is not installed: run `npm install` in {}",

@@ -8,7 +8,7 @@ use std::{
 
 use shoal_tests::{
     full,
-    lab::{Host, Running, timed, until},
+    lab::{Host, Line, Running, timed, until},
     say,
     stage::{DOMAIN, Stage, Stream},
     watch::Viewer,
@@ -129,8 +129,8 @@ fn keeps_pace(what: &str, mut shown: impl FnMut() -> Option<u64>) {
     say(&format!("{what}: {} pictures in {took:?}", done - first));
 }
 
-/// GStreamer's playbin3 with hlsdemux2, which reports twice a second how many pictures it showed.
-fn gstreamer_watches(stage: &Stage, url: &str) {
+/// GStreamer's playbin3 with this demuxer, which reports twice a second how many pictures it showed.
+fn gstreamer_watches(stage: &Stage, url: &str, demuxer: &str) {
     let mut command = stage.viewer().command("gst-launch-1.0");
     command
         .args(["-v", "-m", "playbin3", &format!("uri={url}")])
@@ -146,7 +146,8 @@ fn gstreamer_watches(stage: &Stage, url: &str) {
         number(&last.text, "rendered")
     });
     let lines = player.lines();
-    assert!(lines.iter().any(|l| l.text.contains("GstHLSDemux2")));
+    let demuxes = |l: &Line| l.text.contains(demuxer);
+    assert!(lines.iter().any(demuxes), "GStreamer {url}: no {demuxer}");
     let last = lines.iter().rev().find(|l| report(&l.text)).unwrap();
     let dropped = number(&last.text, "dropped");
     assert!(dropped.is_some_and(|n| n < LATE), "{}", last.text);
@@ -215,10 +216,50 @@ fn shaka_player_vlc_and_gstreamer_play_at_a_relay() {
     let (stage, cmaf, ts) = (&stage, &*cmaf, &*ts);
     let work: [Box<dyn FnOnce() + Send + '_>; 5] = [
         Box::new(|| watches(stage, cmaf, "shaka")),
-        Box::new(|| gstreamer_watches(stage, cmaf)),
-        Box::new(|| gstreamer_watches(stage, ts)),
+        Box::new(|| gstreamer_watches(stage, cmaf, "GstHLSDemux2")),
+        Box::new(|| gstreamer_watches(stage, ts, "GstHLSDemux2")),
         Box::new(|| vlc_watches(stage, cmaf, 4212)),
         Box::new(|| vlc_watches(stage, ts, 4213)),
+    ];
+    all(work);
+}
+
+/// What is at this path below the stream's, by the name that viewers ask for.
+fn at(stream: &Stream, path: &str) -> String {
+    format!("http://foghorn.{DOMAIN}/play/{}{path}", stream.playback)
+}
+
+#[test]
+fn dash_js_shaka_player_vlc_and_gstreamer_play_dash_at_a_relay() {
+    let Some(stage) = Stage::or_skip(63) else {
+        return;
+    };
+    let (stream, _encoder) = relayed(&stage);
+    let mpd = at(&stream, "/cmaf/index.mpd");
+    let (stage, mpd) = (&stage, &*mpd);
+    let work: [Box<dyn FnOnce() + Send + '_>; 4] = [
+        Box::new(|| watches(stage, mpd, "dash.js")),
+        Box::new(|| watches(stage, mpd, "shaka")),
+        Box::new(|| gstreamer_watches(stage, mpd, "GstDashDemux")),
+        Box::new(|| vlc_watches(stage, mpd, 4212)),
+    ];
+    all(work);
+}
+
+#[test]
+fn chromium_vlc_and_gstreamer_play_files_and_rtmp_at_a_relay() {
+    let Some(stage) = Stage::or_skip(64) else {
+        return;
+    };
+    let (stream, _encoder) = relayed(&stage);
+    let [mp4, mkv, ts] = [".mp4", ".mkv", ".ts"].map(|ending| at(&stream, ending));
+    let rtmp = format!("rtmp://foghorn.{DOMAIN}/play/{}", stream.playback);
+    let (stage, rtmp) = (&stage, &*rtmp);
+    let work: [Box<dyn FnOnce() + Send + '_>; 4] = [
+        Box::new(|| watches(stage, &mp4, "video")),
+        Box::new(|| gstreamer_watches(stage, &mkv, "GstMatroskaDemux")),
+        Box::new(|| vlc_watches(stage, &ts, 4212)),
+        Box::new(|| vlc_watches(stage, rtmp, 4213)),
     ];
     all(work);
 }

@@ -161,6 +161,7 @@ fn written(config: &VideoConfig) {
         first_segment: 0,
         config: std::sync::Arc::new(TrackConfig {
             number: 0,
+            since: 0,
             data: record,
             summary: config.summary(None),
         }),

@@ -37,6 +37,7 @@ fn made(config: &Config, timescale: u32) {
         part_target: 18_000,
         first_segment: 0,
         config: Arc::new(TrackConfig {
+            since: 0,
             number: 0,
             data: config.data.clone(),
             summary: config.summary.clone(),

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use routing::model::{BroadcastId, Clock, EpochId, Prefix, TrackKind, Uptime};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use routing::model::{BroadcastId, Clock, EpochId, Prefix, TrackKind, UnixMillis, Uptime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Container, Deriver, Rendition, View};
+use super::{Container, Deriver, Rendition, View, lead::Lead};
 use crate::{
     ports::Refusal,
     supply::{Lease, Supply},
@@ -37,9 +37,10 @@ pub struct Watched {
     view: watch::Receiver<Option<Arc<View>>>,
     since: Uptime,
     seen: AtomicU64,
-    waiters: Semaphore,
+    waiters: Arc<Semaphore>,
     viewers: Mutex<HashMap<u64, Uptime>>,
     turn: Mutex<Option<Turn>>,
+    lead: Mutex<Lead>,
 }
 
 /// When the current epoch was first seen here, and when its first pictures were.
@@ -102,10 +103,17 @@ impl Watched {
         *turn = Some(this);
     }
 
+    /// The origin's time as the frames here tell it: an epoch's time runs with its media, whatever the origin's clock
+    /// and this node's do. `None` before there are any.
+    #[must_use]
+    pub fn origin_time(&self, now: Uptime) -> Option<UnixMillis> {
+        lock(&self.lead).time(now)
+    }
+
     /// A place among those who wait; `None` where all are taken.
     #[must_use]
-    pub fn waiter(&self) -> Option<SemaphorePermit<'_>> {
-        self.waiters.try_acquire().ok()
+    pub fn waiter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiters).try_acquire_owned().ok()
     }
 
     /// Somebody asked for something of it: it is kept, and the viewer counts.
@@ -199,9 +207,10 @@ impl Hub {
             view,
             since: now,
             seen: AtomicU64::new(millis(now)),
-            waiters: Semaphore::new(WAITERS),
+            waiters: Arc::new(Semaphore::new(WAITERS)),
             viewers: Mutex::default(),
             turn: Mutex::default(),
+            lead: Mutex::default(),
         });
         all.insert(id, Arc::clone(&watched));
         drop(all);
@@ -248,7 +257,9 @@ async fn package(
     loop {
         changes.borrow_and_update();
         if let Some(view) = deriver.update(lease.broadcast()) {
-            watched.turn(&view, hub.clock.uptime());
+            let now = hub.clock.uptime();
+            watched.turn(&view, now);
+            lock(&watched.lead).look(&view, now);
             tell.send_replace(Some(Arc::new(view)));
         }
         tokio::select! {

@@ -9,6 +9,7 @@
 //! write the same bytes, once both have the whole window; a node that has not yet fetched it holds the first answer.
 mod derive;
 mod hub;
+mod lead;
 mod playlist;
 mod view;
 mod wait;
@@ -18,7 +19,7 @@ mod tests;
 
 pub use derive::Deriver;
 pub use hub::{Hub, LINGER, Watched, viewer_mark};
-pub(crate) use playlist::BASE_PATHWAY;
+pub(crate) use playlist::{BASE_PATHWAY, DateTime, bandwidth};
 pub use playlist::{media, multivariant};
 pub use view::{Container, Hint, Rendition, Report, View};
 pub use wait::{Ask, BadAsk, Position, Reload};

@@ -8,7 +8,7 @@ use routing::model::{TrackDetail, TrackKind};
 
 use super::view::{Container, Hint, Rendition, duration, micros, named};
 use crate::{
-    live::{Epoch, Track},
+    live::{Epoch, Track, TrackConfig},
     pack::{Segment, multiplexed},
 };
 
@@ -89,7 +89,9 @@ pub fn multivariant(epoch: &Epoch, container: Container) -> String {
 
 fn variant(out: &mut String, name: &str, track: &Track, sound: Option<&Track>, grouped: bool) {
     let tracks = || [Some(track), sound].into_iter().flatten();
-    let bandwidth = tracks().map(bandwidth).fold(0, u64::saturating_add);
+    let bandwidth = tracks()
+        .map(|t| bandwidth(&t.config))
+        .fold(0, u64::saturating_add);
     let codecs: Vec<&str> = tracks()
         .map(|t| t.config.summary.codec_string.as_str())
         .collect();
@@ -119,8 +121,9 @@ fn variant(out: &mut String, name: &str, track: &Track, sound: Option<&Track>, g
     );
 }
 
-fn bandwidth(track: &Track) -> u64 {
-    let summary = &track.config.summary;
+/// What a configuration's track needs, in bits a second.
+pub(crate) fn bandwidth(config: &TrackConfig) -> u64 {
+    let summary = &config.summary;
     if summary.bitrate.0 > 0 {
         return summary.bitrate.0.saturating_add(summary.bitrate.0 / 10);
     }
@@ -343,7 +346,7 @@ fn line(out: &mut String, text: fmt::Arguments<'_>) {
 }
 
 /// Milliseconds since 1970 as an ISO 8601 date and time in UTC.
-struct DateTime(u64);
+pub(crate) struct DateTime(pub(crate) u64);
 
 impl Display for DateTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,29 @@ impl Seen {
     /// Notes all that a view gives; asserts that nothing under a name changes. Counts what was compared with `other`.
     fn note(&mut self, view: &View, other: Option<&Seen>, what: &str) -> usize {
         let mut compared = 0;
+        let cmaf = || {
+            view.renditions
+                .iter()
+                .filter(|r| r.container == Container::Cmaf)
+        };
+        if cmaf().all(|r| r.full) && cmaf().count() > 1 {
+            let edges: Vec<_> = cmaf()
+                .map(|r| {
+                    (
+                        r.last(),
+                        r.segments.last().map(|s| s.number),
+                        r.open.as_ref().map(|o| o.number),
+                    )
+                })
+                .collect();
+            let name = format!("mpd {edges:?}");
+            let (text, there) = (view.mpd(), other.and_then(|o| o.0.get(&name)));
+            if let Some(before) = self.0.get(&name).or(there) {
+                assert_eq!(before, &text, "{what}: {name} differs");
+                compared += usize::from(there.is_some());
+            }
+            self.0.insert(name, text);
+        }
         for r in &view.renditions {
             let mut put = |name: String, bytes: &dyn Fn() -> Bytes, again: bool| {
                 if self.0.contains_key(&name) && !again {

@@ -147,7 +147,7 @@ pub struct View {
     pub filled: bool,
     /// Its media playlists.
     pub renditions: Vec<Rendition>,
-    pub(super) text: [OnceLock<Bytes>; 2],
+    pub(super) text: [OnceLock<Bytes>; 3],
 }
 
 impl View {
@@ -159,7 +159,7 @@ impl View {
 
     /// The multivariant playlist.
     pub fn multivariant(&self, container: Container) -> Bytes {
-        let [cmaf, ts] = &self.text;
+        let [cmaf, ts, _] = &self.text;
         let slot = if container == Container::Cmaf {
             cmaf
         } else {
@@ -167,6 +167,12 @@ impl View {
         };
         slot.get_or_init(|| super::playlist::multivariant(&self.epoch, container).into())
             .clone()
+    }
+
+    /// The DASH description.
+    pub fn mpd(&self) -> Bytes {
+        let [.., slot] = &self.text;
+        slot.get_or_init(|| crate::dash::mpd(self).into()).clone()
     }
 
     /// The track and the configuration of this number, as far as the window reaches.

@@ -1,13 +1,14 @@
 //! Playlists, segments, parts: each held until the view has it.
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use routing::model::EpochId;
 use tokio::time::timeout;
 
 use super::{
     Http,
     answer::{self, Answer},
+    dash,
 };
 use crate::{
     hls::{Ask, BadAsk, Container, Position, Reload, View, Watched},
@@ -15,19 +16,19 @@ use crate::{
 };
 
 /// A stream that is about to start is waited for this long before it counts as not live.
-const START: Duration = Duration::from_secs(5);
+pub(super) const START: Duration = Duration::from_secs(5);
 /// Nobody asks for what is so far ahead: it is not held.
 const AHEAD: u64 = 3;
 
 /// What a look at a view gives.
-enum Look<T> {
+pub(super) enum Look<T> {
     Found(T),
     Hold,
     Never,
 }
 
 /// Looks at views until one has it, no longer than `limit`.
-async fn until<T>(
+pub(super) async fn until<T>(
     watched: &Watched,
     limit: Duration,
     mut look: impl FnMut(&View) -> Look<T>,
@@ -74,7 +75,7 @@ fn not_here() -> Answer {
     answer::error(StatusCode::NOT_FOUND, "NOT_FOUND", text, None)
 }
 
-fn busy(text: &str) -> Answer {
+pub(super) fn busy(text: &str) -> Answer {
     answer::error(
         StatusCode::SERVICE_UNAVAILABLE,
         "REMOTE_ARTIFACT_UNAVAILABLE",
@@ -196,11 +197,14 @@ pub(super) async fn media(
     (epoch, name, at): (EpochId, &str, Position),
     headers: &HeaderMap,
 ) -> Result<Answer, Answer> {
+    if at.part.is_none() && name != "ts" && !headers.contains_key(header::RANGE) {
+        return dash::segment(watched, (epoch, name, at.segment), headers).await;
+    }
     let body = until(watched, Reload::LIMIT, |view| find(view, epoch, name, at)).await?;
     Ok(answer::media(kind(name), &body, headers))
 }
 
-fn kind(name: &str) -> &'static str {
+pub(super) fn kind(name: &str) -> &'static str {
     match name.as_bytes().first() {
         Some(b't') => "video/mp2t",
         Some(b'a') => "audio/mp4",
@@ -208,7 +212,7 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
-fn find(view: &View, epoch: EpochId, name: &str, at: Position) -> Look<pack::Chain> {
+pub(super) fn find(view: &View, epoch: EpochId, name: &str, at: Position) -> Look<pack::Chain> {
     let Some(rendition) = view.rendition(name) else {
         return Look::Never;
     };

@@ -1,6 +1,8 @@
 //! `/play/*` and `/resolve/*` over HTTP: playlists, segments, the player page, resolution and steering.
 //!
 //! - [`Http::router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
+//! - `dash` has the description, the origin's time, and the segment at the edge as it comes.
+//! - `file` has the containers that last as long as the broadcast.
 //! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
@@ -10,11 +12,15 @@
     reason = "an answer is the error: it is made to be sent, not carried far"
 )]
 mod answer;
+mod dash;
+mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod hls;
 mod path;
 mod play;
+
+pub(crate) use play::without_port;
 
 use std::sync::Arc;
 
@@ -22,6 +28,7 @@ use axum::{Router, routing::any};
 use routing::model::{BroadcastId, Clock, NodeId};
 
 use crate::{
+    follow::Audience,
     hls::Hub,
     ports::{Gate, Resolve},
     supply::Supply,
@@ -32,6 +39,8 @@ use crate::{
 pub struct HttpOptions {
     /// This node: its label is its pathway's id.
     pub node: NodeId,
+    /// Who watches frame by frame.
+    pub audience: Audience,
     /// Where broadcasts come from.
     pub supply: Arc<dyn Supply>,
     /// Who may watch.
@@ -46,6 +55,7 @@ pub struct HttpOptions {
 #[derive(Clone)]
 pub struct Http {
     hub: Arc<Hub>,
+    audience: Audience,
     node: NodeId,
     gate: Arc<dyn Gate>,
     resolve: Arc<dyn Resolve>,
@@ -64,6 +74,7 @@ impl Http {
     pub fn new(options: HttpOptions) -> Self {
         let HttpOptions {
             node,
+            audience,
             supply,
             gate,
             resolve,
@@ -71,6 +82,7 @@ impl Http {
         } = options;
         Self {
             hub: Hub::new(supply, Arc::clone(&clock)),
+            audience,
             node,
             gate,
             resolve,
@@ -90,9 +102,14 @@ impl Http {
             .merge(crate::page::router())
     }
 
-    /// Viewers by broadcast, seen in the last ten seconds.
+    /// Viewers by broadcast: those of segments seen in the last ten seconds, and those of single frames, by whatever
+    /// protocol.
     #[must_use]
     pub fn sessions(&self) -> Vec<(BroadcastId, usize)> {
-        self.hub.sessions()
+        let mut counts = self.audience.counts();
+        for (broadcast, viewers) in self.hub.sessions() {
+            *counts.entry(broadcast).or_default() += viewers;
+        }
+        counts.into_iter().collect()
     }
 }

@@ -1,7 +1,10 @@
 //! What a path asks for.
 use routing::model::{EpochId, PlaybackId};
 
-use crate::hls::{Container, Position};
+use crate::{
+    hls::{Container, Position},
+    mux::Form,
+};
 
 /// A path that names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,12 @@ pub(super) enum Target {
     Steering,
     /// An alias of a protocol: the path after `/play/ID/` that it stands for.
     Redirect(String),
+    /// `/play/ID/time`: the origin's time.
+    Time,
+    /// The DASH description.
+    Mpd,
+    /// `/play/ID.mkv` and the like: a container as long as the broadcast lasts.
+    File(Form),
     /// A multivariant playlist.
     Index(Container),
     /// A media playlist of this rendition.
@@ -67,6 +76,7 @@ fn below(rest: &str) -> Result<Target, BadPath> {
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let container = match first {
         "steering" if rest.is_empty() => return Ok(Target::Steering),
+        "time" if rest.is_empty() => return Ok(Target::Time),
         "cmaf" => Container::Cmaf,
         "hls" => Container::Ts,
         _ => return alias(first, rest),
@@ -78,6 +88,7 @@ fn below(rest: &str) -> Result<Target, BadPath> {
     match (container, &names[..]) {
         (_, [""]) => alias(first, ""),
         (_, ["index.m3u8"]) => Ok(Target::Index(container)),
+        (Container::Cmaf, ["index.mpd"]) => Ok(Target::Mpd),
         (_, [name]) => {
             let name = name.strip_suffix(".m3u8").ok_or(BadPath::Unknown)?;
             Ok(Target::Playlist(container, name.into()))
@@ -116,14 +127,32 @@ fn alias(name: &str, rest: &str) -> Result<Target, BadPath> {
     let folder = match name.to_ascii_lowercase().as_str() {
         "hls" | "m3u8" => "hls",
         "cmaf" | "llhls" | "ll-hls" | "any" | "all" => "cmaf",
+        "dash" | "mpd" => "dash",
         "html" | "embed" => return Ok(Target::Redirect(String::new())),
-        "dash" | "mpd" | "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "mp4" | "progressive"
-        | "webm" | "mkv" | "ts" | "mpegts" | "flv" | "aac" | "audio" | "smooth" | "hss" | "hds"
-        | "f4m" | "sdp" | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
+        "mp4" | "progressive" => return file(Form::Mp4, rest),
+        "webm" => return file(Form::Webm, rest),
+        "mkv" => return file(Form::Mkv, rest),
+        "ts" | "mpegts" => return file(Form::Ts, rest),
+        "flv" => return file(Form::Flv, rest),
+        "aac" | "audio" => return file(Form::Aac, rest),
+        "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "smooth" | "hss" | "hds" | "f4m" | "sdp"
+        | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
         _ => return Err(BadPath::Unknown),
     };
-    let rest = if rest.is_empty() { "index.m3u8" } else { rest };
+    let (folder, index) = match folder {
+        "dash" => ("cmaf", "index.mpd"),
+        hls => (hls, "index.m3u8"),
+    };
+    let rest = if rest.is_empty() { index } else { rest };
     Ok(Target::Redirect(format!("{folder}/{rest}")))
+}
+
+fn file(form: Form, rest: &str) -> Result<Target, BadPath> {
+    if rest.is_empty() {
+        Ok(Target::File(form))
+    } else {
+        Err(BadPath::Unknown)
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +174,8 @@ mod tests {
         assert_eq!(target(""), Ok(Target::Page));
         assert_eq!(target("/"), Ok(Target::Page));
         assert_eq!(target("/steering"), Ok(Target::Steering));
+        assert_eq!(target("/time"), Ok(Target::Time));
+        assert_eq!(target("/cmaf/index.mpd"), Ok(Target::Mpd));
         assert_eq!(
             target("/cmaf/index.m3u8"),
             Ok(Target::Index(Container::Cmaf))
@@ -172,12 +203,22 @@ mod tests {
             ("/hls/", "hls/index.m3u8"),
             (".m3u8", "hls/index.m3u8"),
             ("/any", "cmaf/index.m3u8"),
+            ("/dash", "cmaf/index.mpd"),
+            (".mpd", "cmaf/index.mpd"),
             ("/embed", ""),
         ] {
             assert_eq!(target(alias), Ok(Target::Redirect(path.into())), "{alias}");
         }
         assert_eq!(target("/whep"), Err(BadPath::Protocol));
-        assert_eq!(target(".mkv"), Err(BadPath::Protocol));
+        for (path, form) in [
+            (".mkv", Form::Mkv),
+            ("/mpegts", Form::Ts),
+            ("/progressive", Form::Mp4),
+            ("/audio/", Form::Aac),
+        ] {
+            assert_eq!(target(path), Ok(Target::File(form)), "{path}");
+        }
+        assert_eq!(target("/mkv/more"), Err(BadPath::Unknown));
         assert_eq!(target("/nothing"), Err(BadPath::Unknown));
         assert_eq!(target("/cmaf/10/v0/7.m4s"), Err(BadPath::Unknown));
         assert_eq!(read("/play"), Err(BadPath::Missing));

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     Http,
     answer::{self, Answer},
-    hls,
+    dash, file, hls,
     path::{self, BadPath, Target},
 };
 use crate::{
@@ -109,29 +109,42 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
     if target == Target::Steering {
         return Ok(steering(http, id, &viewer));
     }
-    let watched = tokio::time::timeout(LEASE, http.hub.watch(watch.broadcast))
-        .await
-        .map_err(|_| hls::not_live())?
-        .map_err(|why| match why {
-            // The stream is known: whoever leases it knows only that it cannot be had now.
-            Refusal::Unknown(_) | Refusal::Unavailable(_) => hls::not_live(),
-            why @ Refusal::Forbidden(_) => refused(why),
-        })?;
+    if let Target::File(form) = target {
+        let follow = http.audience.follow(watch, &viewer, file::takes(form));
+        return file::file(leased(follow).await?, form).await;
+    }
+    let watched = leased(http.hub.watch(watch.broadcast)).await?;
     let agent = headers
         .get(header::USER_AGENT)
         .map_or(&b""[..], |v| v.as_bytes());
     watched.touch(viewer_mark(viewer.prefix, agent), http.clock.uptime());
     match target {
+        Target::Mpd => dash::index(http, &watched).await,
+        Target::Time => dash::time(http, &watched).await,
         Target::Index(container) => hls::index(&watched, container).await,
         Target::Playlist(container, name) => {
             hls::playlist(http, &watched, (container, &name), query).await
         }
         Target::Init(epoch, name, n) => hls::init(&watched, (epoch, &name, n), headers).await,
         Target::Media(epoch, name, at) => hls::media(&watched, (epoch, &name, at), headers).await,
-        Target::Page | Target::Resolve | Target::Steering | Target::Redirect(_) => {
-            Err(bad_path(BadPath::Unknown))
-        }
+        Target::Page
+        | Target::Resolve
+        | Target::Steering
+        | Target::Redirect(_)
+        | Target::File(_) => Err(bad_path(BadPath::Unknown)),
     }
+}
+
+/// What a lease gives, in time.
+async fn leased<T>(lease: impl Future<Output = Result<T, Refusal>>) -> Result<T, Answer> {
+    tokio::time::timeout(LEASE, lease)
+        .await
+        .map_err(|_| hls::not_live())?
+        .map_err(|why| match why {
+            // The stream is known: whoever leases it knows only that it cannot be had now.
+            Refusal::Unknown(_) | Refusal::Unavailable(_) => hls::not_live(),
+            why @ Refusal::Forbidden(_) => refused(why),
+        })
 }
 
 fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
@@ -142,21 +155,23 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
         .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(a)| a.ip());
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
     let host = request.uri.host().or(host.map(without_port));
-    let ts = match target {
-        Target::Index(c) | Target::Playlist(c, _) => *c == Container::Ts,
-        Target::Media(_, name, _) => name == "ts",
-        _ => false,
+    let protocol = match target {
+        Target::Index(Container::Ts) | Target::Playlist(Container::Ts, _) => Protocol::Hls,
+        Target::Media(_, name, _) if name == "ts" => Protocol::Hls,
+        Target::Mpd | Target::Time => Protocol::Dash,
+        Target::File(_) => Protocol::Progressive,
+        _ => Protocol::Cmaf,
     };
     Viewer {
         prefix: Prefix::of_viewer(http.resolve.viewer_address(peer, headers)),
-        protocol: if ts { Protocol::Hls } else { Protocol::Cmaf },
+        protocol,
         host: host.map(str::to_ascii_lowercase),
         secure: request.extensions.get::<OverTls>().is_some(),
     }
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.
-pub(super) fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -252,12 +267,12 @@ fn bad_path(why: BadPath) -> Answer {
         BadPath::Unknown => (
             StatusCode::NOT_FOUND,
             "NOT_FOUND",
-            "There is nothing at this path. Playlists are at /play/ID/cmaf/index.m3u8 and /play/ID/hls/index.m3u8.",
+            "There is nothing at this path. Playlists are at /play/ID/cmaf/index.m3u8 and /play/ID/hls/index.m3u8, DASH is at /play/ID/cmaf/index.mpd.",
         ),
         BadPath::Protocol => (
             StatusCode::NOT_FOUND,
             "PROTOCOL_NOT_AVAILABLE",
-            "This stream is not to be had in this protocol. Use /play/ID/cmaf/index.m3u8 or /play/ID/hls/index.m3u8.",
+            "This stream is not to be had in this protocol. Use /play/ID/cmaf/index.m3u8, /play/ID/hls/index.m3u8, /play/ID/cmaf/index.mpd, or /play/ID.mp4.",
         ),
     };
     answer::error(status, word, text, None)

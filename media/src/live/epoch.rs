@@ -36,6 +36,10 @@ pub struct TrackConfig {
     /// For listings.
     #[n(2)]
     pub summary: TrackSummary,
+    /// When its first frame is presented, in ticks from the epoch's zero; 0 of the first configuration.
+    #[n(3)]
+    #[cbor(default)]
+    pub since: i64,
 }
 
 impl TrackConfig {

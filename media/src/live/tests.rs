@@ -23,6 +23,7 @@ fn config() -> Arc<TrackConfig> {
     };
     Arc::new(TrackConfig {
         number: 0,
+        since: 0,
         data: Bytes::from_static(&[1]),
         summary,
     })

@@ -191,7 +191,10 @@ impl Line {
             group: keyframe,
         };
         if let Some(config) = new_config {
-            self.config = config;
+            self.config = Arc::new(TrackConfig {
+                since: dts + i64::from(cts),
+                ..TrackConfig::clone(&config)
+            });
         }
         let spot = self.cutter.place(dts, data.len(), wish);
         let frame = Frame {
@@ -251,6 +254,7 @@ fn track_config(number: u32, config: &Config) -> Arc<TrackConfig> {
         number,
         data: config.data.clone(),
         summary: config.summary.clone(),
+        since: 0,
     })
 }
 

@@ -31,14 +31,16 @@ pub(super) enum Elementary {
     Framed(u8),
 }
 
+/// Whether MPEG-TS carries it.
+pub(crate) const fn carries(codec: Codec) -> bool {
+    !matches!(codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Flac)
+}
+
 /// Which tracks of an epoch go into one transport stream: the one whose cuts it follows, and the sound beside it. The
 /// first pictures, or without pictures the first sound, and the first sound that it can carry; `None` where it cannot
 /// carry the first of these.
 pub(crate) fn multiplexed(epoch: &Epoch) -> Option<(&Track, Option<&Track>)> {
-    let carries = |t: &&Track| {
-        let codec = t.config.codec();
-        !matches!(codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Flac)
-    };
+    let carries = |t: &&Track| carries(t.config.codec());
     let of = |kind| epoch.tracks.iter().filter(move |t| t.kind == kind);
     let sound = of(TrackKind::Audio).find(carries);
     match of(TrackKind::Video).next() {

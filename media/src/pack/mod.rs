@@ -21,6 +21,7 @@ mod piece;
 mod segment;
 mod ts;
 mod ts_line;
+mod ts_stream;
 mod walk;
 
 #[cfg(test)]
@@ -30,10 +31,12 @@ use std::time::Duration;
 
 pub use chain::{Chain, ChainBody};
 pub use cmaf::{InitError, init};
-pub(crate) use elementary::multiplexed;
+pub(crate) use cmaf::{head, movie, sample, trak};
+pub(crate) use elementary::{carries, multiplexed};
 pub use piece::{Piece, Run};
 pub use segment::{Part, Segment};
 pub use ts_line::ts_line;
+pub(crate) use ts_stream::Multiplex;
 pub use walk::{Line, Tail, walk};
 pub(crate) use walk::{gaps_after, rescale, ticks};
 

@@ -47,6 +47,7 @@ pub(crate) fn track(id: u8, kind: TrackKind, rate: (u32, u32), data: &[u8]) -> T
     };
     let config = Arc::new(TrackConfig {
         number: 0,
+        since: 0,
         data: Bytes::copy_from_slice(data),
         summary: TrackSummary {
             kind,

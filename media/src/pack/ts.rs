@@ -49,7 +49,7 @@ pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
         }
     }
     units.sort_by_key(|u| (u.dts, u.track));
-    let mut mux = Mux::new(&streams, units.iter().map(|u| u.pes.len()).sum());
+    let mut mux = Mux::new(&streams, units.iter().map(|u| u.pes.len()).sum(), 0);
     let mut last = std::collections::BTreeMap::new();
     for (i, unit) in units.iter().enumerate() {
         last.insert(unit.track, i);
@@ -68,19 +68,25 @@ pub(super) fn segment(epoch: &Epoch, lines: &[(TrackId, Vec<Run>)]) -> Chain {
     Chain::new(vec![Bytes::from(mux.out)])
 }
 
-struct Mux {
-    out: Vec<u8>,
+/// Packets, one behind the other.
+pub(super) struct Mux {
+    pub(super) out: Vec<u8>,
     pat: Vec<u8>,
     pmt: Vec<u8>,
     clock: Option<TrackId>,
     /// Packets so far: of the tables, then by track.
-    count: [usize; 258],
+    pub(super) count: [usize; 258],
 }
 
 impl Mux {
-    fn new(streams: &[(TrackId, Arc<TrackConfig>)], payload: usize) -> Self {
+    /// Of these streams, the first with the clock; `version` counts the changes of its tables.
+    pub(super) fn new(
+        streams: &[(TrackId, Arc<TrackConfig>)],
+        payload: usize,
+        version: u8,
+    ) -> Self {
         let clock = streams.first().map(|(t, _)| *t);
-        let mut pmt = vec![0x02, 0, 0, 0, 1, 0xc1, 0, 0];
+        let mut pmt = vec![0x02, 0, 0, 0, 1, 0xc1 | version << 1 & 0x3e, 0, 0];
         pmt.extend_from_slice(&(0xe000 | clock.map_or(0x1fff, pid)).to_be_bytes());
         pmt.extend_from_slice(&[0xf0, 0]);
         for (track, config) in streams {
@@ -119,7 +125,7 @@ impl Mux {
         ]);
     }
 
-    fn tables(&mut self) {
+    pub(super) fn tables(&mut self) {
         for (counter, pid) in [(0, PAT), (1, PMT)] {
             self.header(pid, counter, true, false);
             let end = self.out.len() + PACKET - 4;
@@ -131,7 +137,7 @@ impl Mux {
     }
 
     /// Writes an access unit; the last one of its track in enough packets to come to a multiple of [`CYCLE`].
-    fn unit(&mut self, unit: &Unit, last: bool) {
+    pub(super) fn unit(&mut self, unit: &Unit, last: bool) {
         let clocked = self.clock == Some(unit.track);
         // Flags of the first packet's adaptation field, and the clock reference.
         let flags = u8::from(unit.key) << 6 | u8::from(clocked) << 4;

@@ -8,7 +8,7 @@ use super::{
     command::{self, Command, Speaker},
     handshake::Handshake,
 };
-use crate::flv::{Tag, TagKind};
+use crate::flv::Tag;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,18 +91,7 @@ impl Client {
     /// Sends a tag. It has an effect once [`Event::Ready`] was seen.
     pub fn send(&mut self, tag: &Tag) {
         if self.phase == Phase::Ready {
-            let id = match tag.kind {
-                TagKind::Audio => 4,
-                TagKind::Video => 6,
-                TagKind::Data => 5,
-            };
-            self.speaker.message(
-                id,
-                tag.kind.as_byte(),
-                self.stream,
-                tag.timestamp,
-                tag.body.clone(),
-            );
+            self.speaker.tag(self.stream, tag);
         }
     }
 

@@ -5,9 +5,13 @@ use super::{
     amf::{self, Value},
     chunk::{ChunkWriter, Message},
 };
+use crate::flv::{Tag, TagKind};
 
 pub(super) const ABORT_OR_SIZE_STREAM: u8 = 2;
 pub(super) const COMMAND_STREAM: u8 = 3;
+pub(super) const AUDIO_STREAM: u8 = 4;
+pub(super) const DATA_STREAM: u8 = 5;
+pub(super) const VIDEO_STREAM: u8 = 6;
 pub(super) const ACKNOWLEDGEMENT: u8 = 3;
 pub(super) const USER_CONTROL: u8 = 4;
 pub(super) const WINDOW: u8 = 5;
@@ -83,6 +87,17 @@ impl Speaker {
             payload: body,
         };
         self.chunks.write(id, &message, &mut self.out);
+    }
+
+    /// A tag, on the chunk stream of its kind.
+    pub(super) fn tag(&mut self, stream: u32, tag: &Tag) {
+        let id = match tag.kind {
+            TagKind::Audio => AUDIO_STREAM,
+            TagKind::Video => VIDEO_STREAM,
+            TagKind::Data => DATA_STREAM,
+        };
+        let (kind, body) = (tag.kind.as_byte(), tag.body.clone());
+        self.message(id, kind, stream, tag.timestamp, body);
     }
 
     pub(super) fn command(&mut self, stream: u32, values: &[Value]) {

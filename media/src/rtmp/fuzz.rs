@@ -272,6 +272,14 @@ fn events<'a>(
                         session.refuse("NetStream.Publish.BadName", "no");
                     }
                 }
+                Ok(Some(event @ Event::Play(_))) => {
+                    all.push(format!("{event:?}"));
+                    if accept {
+                        session.accept();
+                    } else {
+                        session.refuse("NetStream.Play.StreamNotFound", "no");
+                    }
+                }
                 Ok(Some(event)) => all.push(format!("{event:?}")),
                 Ok(None) => break,
                 Err(error) => return (all, Some(error), session.is_closed()),

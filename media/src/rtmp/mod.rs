@@ -1,4 +1,4 @@
-//! RTMP 1.0 (Adobe, 2012): a server that takes publishers in, and a client that publishes.
+//! RTMP 1.0 (Adobe, 2012): a server that takes publishers in and sends streams to players, and a client that publishes.
 //!
 //! ```text
 //! bytes ─ handshake ─ chunk ─ amf ─ session ── events ── server (async) ── feed ── origin ── live
@@ -11,6 +11,8 @@
 //! - A stranger, until it is let in, can make a connection hold at most 128 KiB of unfinished messages; a publisher 8 MiB.
 //! - Whatever arrives, nothing here panics; a protocol error ends that one connection.
 //! - A stream key is never logged.
+mod address;
+mod aggregate;
 pub mod amf;
 pub mod chunk;
 pub mod client;

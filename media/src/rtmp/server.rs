@@ -1,4 +1,4 @@
-//! The server's async shell: accepts connections, asks who may publish, feeds the origin.
+//! The server's async shell: accepts connections, asks who may publish and who may play, feeds the origin and the players.
 use std::{
     fmt,
     net::SocketAddr,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use routing::model::{StreamKey, Uptime};
+use routing::model::{PlaybackId, Prefix, StreamKey, Uptime};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -22,14 +22,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ProtocolError,
-    session::{Event, Session},
+    session::{Event, IDLE, Session},
 };
 use crate::{
     flv::Tag,
+    follow::{self, Audience, Follow},
     ingest::{Publication, Publishers},
     live::ModelError,
+    mux::{Form, config_tags, frame_tag, metadata},
     origin::{Feed, FeedError},
-    ports::{Protocol, Refusal},
+    ports::{Protocol, Refusal, Viewer},
 };
 
 /// How long a peer may take to read our few bytes.
@@ -43,6 +45,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const HELLO: Duration = Duration::from_secs(10);
 /// The first byte of TLS (RFC 8446 5.1); RTMP's is its version, 3.
 const TLS_HANDSHAKE: u8 = 22;
+/// How long a stream that is about to start is waited for.
+const LEASE: Duration = Duration::from_secs(5);
+/// What is written to a player at once, where there is as much.
+const WRITE: usize = 64 << 10;
 /// What is read at once.
 const READ: usize = 32 << 10;
 
@@ -51,14 +57,14 @@ const READ: usize = 32 << 10;
 pub struct Limits {
     /// Connections in all; a further one is closed at once.
     pub connections: usize,
-    /// Connections that have not been let in to publish; a further one is closed at once.
+    /// Connections that have not been let in; a further one is closed at once.
     pub pending: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1_000,
+            connections: 10_000,
             pending: 128,
         }
     }
@@ -71,12 +77,13 @@ type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 struct Inner {
     publishers: Publishers,
+    audience: Audience,
     connections: Arc<Semaphore>,
     pending: Arc<Semaphore>,
     next: AtomicU64,
 }
 
-/// Takes RTMP publishers in. A cheap handle.
+/// Takes RTMP publishers in, and sends streams to players. A cheap handle.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
@@ -98,11 +105,12 @@ enum ConnectionError {
 }
 
 impl Server {
-    /// A server without connections, whose publishers are let in by `publishers`.
+    /// A server without connections, whose publishers are let in by `publishers` and whose players by `audience`.
     #[must_use]
-    pub fn new(publishers: Publishers, limits: Limits) -> Self {
+    pub fn new(publishers: Publishers, audience: Audience, limits: Limits) -> Self {
         Self(Arc::new(Inner {
             publishers,
+            audience,
             connections: Arc::new(Semaphore::new(limits.connections)),
             pending: Arc::new(Semaphore::new(limits.pending)),
             next: AtomicU64::new(0),
@@ -203,11 +211,13 @@ impl Server {
         let seed = clock.unix().0 ^ id.rotate_left(40);
         let mut connection = Connection {
             publishers: &self.0.publishers,
+            audience: &self.0.audience,
             io,
             peer,
             session: Session::new(clock.uptime(), seed),
             pending: Some(pending),
             publication: None,
+            player: None,
             stop,
         };
         let ended = Box::pin(connection.run()).await;
@@ -219,13 +229,23 @@ impl Server {
     }
 }
 
+/// One who plays.
+struct Player {
+    follow: Follow,
+    lines: Vec<follow::Line>,
+    /// The last tag's time.
+    time: u32,
+}
+
 struct Connection<'a, S> {
     publishers: &'a Publishers,
+    audience: &'a Audience,
     io: S,
     peer: SocketAddr,
     session: Session,
     pending: Option<OwnedSemaphorePermit>,
     publication: Option<(Publication, Feed)>,
+    player: Option<Player>,
     stop: CancellationToken,
 }
 
@@ -240,6 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
             while let Some(event) = self.session.poll(self.now())? {
                 match event {
                     Event::Publish(key) => self.admit(&key).await,
+                    Event::Play(id) => self.play(id).await,
                     Event::Tag(tag) => self.tag(&tag),
                     Event::Ended => {}
                 }
@@ -256,6 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 },
                 () = sleep(wait) => self.check_time()?,
                 live = standing(self.publication.as_mut()) => self.set_live(live).await,
+                event = shown(self.player.as_mut()) => self.show(event),
                 () = self.stop.cancelled() => {
                     self.session.send_away(
                         "This server ends the stream. Connect again; its name leads to a server that takes it.",
@@ -268,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
     /// How long nothing has to be done unless something happens.
     fn wait(&self) -> Duration {
         let now = self.now();
-        let wait = self.session.deadline().since(now);
+        let wait = self.session.deadline().since(now).min(IDLE);
         if self.publication.is_none() {
             return wait;
         }
@@ -343,6 +365,75 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
         }
     }
 
+    async fn play(&mut self, id: PlaybackId) {
+        let viewer = Viewer {
+            prefix: Prefix::of_viewer(self.peer.ip()),
+            protocol: Protocol::Rtmp,
+            host: self.session.host().map(str::to_owned),
+            secure: false,
+        };
+        let admit = self.audience.admit(id, &viewer, |c| Form::Flv.takes(c));
+        let admitted = timeout(LEASE, admit).await.unwrap_or_else(|_| {
+            let text = "This stream is not live. Play it again when it is, or in a few seconds.";
+            Err(Refusal::Unknown(text.into()))
+        });
+        match admitted {
+            Ok(follow) => {
+                self.player = Some(Player {
+                    follow,
+                    lines: Vec::new(),
+                    time: 0,
+                });
+                self.pending = None;
+                self.session.accept();
+            }
+            Err(refusal) => {
+                let code = match refusal {
+                    Refusal::Unknown(_) => "NetStream.Play.StreamNotFound",
+                    Refusal::Forbidden(_) | Refusal::Unavailable(_) => "NetStream.Play.Failed",
+                };
+                tracing::debug!(code, "playing refused");
+                self.session.refuse(code, &refusal.to_string());
+            }
+        }
+    }
+
+    /// Sends what a player gets next, and as much of what else is there as goes in one write.
+    fn show(&mut self, event: Option<follow::Event>) {
+        let Some(player) = &mut self.player else {
+            return;
+        };
+        let Some(mut event) = event else {
+            self.session.end_play();
+            return;
+        };
+        loop {
+            match event {
+                follow::Event::Lines(lines) => {
+                    let tags = config_tags(&lines, player.time);
+                    for tag in std::iter::once(metadata(&lines, player.time)).chain(tags) {
+                        self.session.send(&tag);
+                    }
+                    player.lines = lines;
+                }
+                follow::Event::Frame(frame) => {
+                    if let Some(line) = player.lines.get(frame.line) {
+                        let tag = frame_tag(line, &frame);
+                        player.time = tag.timestamp;
+                        self.session.send(&tag);
+                    }
+                }
+            }
+            if self.session.output_len() >= WRITE {
+                return;
+            }
+            match player.follow.take() {
+                Some(next) => event = next,
+                None => return,
+            }
+        }
+    }
+
     async fn set_live(&mut self, live: bool) {
         if let Some((publication, _)) = &mut self.publication {
             let written = publication.set_live(live).await;
@@ -376,6 +467,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<'_, S> {
                 "This server could not keep the stream's frames. Connect again.",
             );
         }
+    }
+}
+
+/// What a player gets next; never without one.
+async fn shown(player: Option<&mut Player>) -> Option<follow::Event> {
+    match player {
+        Some(player) => player.follow.next().await,
+        None => std::future::pending().await,
     }
 }
 

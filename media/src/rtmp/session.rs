@@ -2,16 +2,18 @@
 //!
 //! [`Session::receive`] takes bytes, [`Session::poll`] then gives events until it says `None`, [`Session::take_output`]
 //! gives the bytes to send, [`Session::deadline`] the moment at which to call [`Session::check_time`]. Bytes behind a
-//! [`Event::Publish`] are not looked at until [`Session::accept`] or [`Session::refuse`], so the caller can ask
-//! whoever decides before any media is read.
+//! [`Event::Publish`] or an [`Event::Play`] are not looked at until [`Session::accept`] or [`Session::refuse`], so the
+//! caller can ask whoever decides before any media is read. To one who plays, [`Session::send`] sends tags.
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use routing::model::{StreamKey, Uptime};
+use bytes::BytesMut;
+use routing::model::{PlaybackId, StreamKey, Uptime};
 
 use super::{
     ProtocolError,
-    amf::Value,
+    address::{self, playback_id, segments, stream_key},
+    aggregate::Aggregate,
+    amf::{self, Value},
     chunk::{ChunkReader, Limits, Message},
     command::{self, Command, Speaker},
     handshake::Handshake,
@@ -34,9 +36,11 @@ const OUR_WINDOW: u32 = 2_500_000;
 pub enum Event {
     /// The client wants to publish with this key. Answer with [`Session::accept`] or [`Session::refuse`].
     Publish(StreamKey),
+    /// The client wants to play this stream. Answer with [`Session::accept`] or [`Session::refuse`].
+    Play(PlaybackId),
     /// A media or data message of a publisher that was let in.
     Tag(Tag),
-    /// The client ended its publication. What it sends after that is not read.
+    /// The client ended its publication, or stopped playing. What it sends after that is not read.
     Ended,
 }
 
@@ -45,18 +49,10 @@ enum Phase {
     Handshake,
     Commands,
     Asking,
+    AskingToPlay,
     Publishing,
+    Playing,
     Closed,
-}
-
-/// An aggregate message that is being taken apart.
-#[derive(Debug)]
-struct Aggregate {
-    rest: Bytes,
-    /// The message's own time.
-    base: u32,
-    /// What to add to a tag's time, once the first tag has told it.
-    offset: Option<u32>,
 }
 
 /// The server's end of one connection.
@@ -72,6 +68,7 @@ pub struct Session {
     app: Vec<String>,
     /// Whether the client connects again when it is asked to.
     reconnects: bool,
+    host: Option<String>,
     commands: u32,
     /// The peer's acknowledgement window, bytes received, bytes acknowledged.
     window: u32,
@@ -95,6 +92,7 @@ impl Session {
             last_message: now,
             app: Vec::new(),
             reconnects: false,
+            host: None,
             commands: 0,
             window: 0,
             received: 0,
@@ -121,6 +119,8 @@ impl Session {
     pub fn deadline(&self) -> Uptime {
         match self.phase {
             Phase::Handshake | Phase::Commands => self.opened + SETUP,
+            // Players have nothing to say.
+            Phase::Playing => Uptime(Duration::MAX),
             _ => self.last_message + IDLE,
         }
     }
@@ -135,7 +135,7 @@ impl Session {
         }
         Err(ProtocolError::Timeout(match self.phase {
             Phase::Handshake => "no RTMP handshake within 10 s",
-            Phase::Commands => "no publish command within 10 s",
+            Phase::Commands => "no publish or play command within 10 s",
             _ => "no message for 30 s",
         }))
     }
@@ -146,7 +146,7 @@ impl Session {
         self.last_message
     }
 
-    /// Whether the publication ended or was refused: send the output, then close.
+    /// Whether it ended or was refused: send the output, then close.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
@@ -167,7 +167,10 @@ impl Session {
             self.phase = Phase::Commands;
         }
         loop {
-            if matches!(self.phase, Phase::Asking | Phase::Closed) {
+            if matches!(
+                self.phase,
+                Phase::Asking | Phase::AskingToPlay | Phase::Closed
+            ) {
                 return Ok(None);
             }
             if let Some(tag) = self.next_of_aggregate()? {
@@ -184,24 +187,65 @@ impl Session {
         }
     }
 
-    /// Lets the publisher in.
+    /// Lets the publisher or the player in.
     pub fn accept(&mut self) {
-        if self.phase != Phase::Asking {
-            return;
-        }
-        self.phase = Phase::Publishing;
-        self.reader.set_limits(Limits::PUBLISHER);
+        let playing = match self.phase {
+            Phase::Asking => false,
+            Phase::AskingToPlay => true,
+            _ => return,
+        };
         let begin = [[0; 2].as_slice(), &STREAM.to_be_bytes()].concat();
         self.speaker.control(command::USER_CONTROL, &begin);
-        self.speaker.status(
-            STREAM,
-            "status",
-            "NetStream.Publish.Start",
-            "Publishing has started.",
-        );
+        let mut status = |code, text| self.speaker.status(STREAM, "status", code, text);
+        if playing {
+            self.phase = Phase::Playing;
+            status("NetStream.Play.Reset", "Playing begins anew.");
+            status("NetStream.Play.Start", "Playing has started.");
+            // What Flash asked for before it let a page look at pictures; some players still wait for it.
+            let yes = || Value::Boolean(true);
+            let body = amf::encode(&[Value::text("|RtmpSampleAccess"), yes(), yes()]);
+            self.speaker
+                .message(command::DATA_STREAM, command::DATA, STREAM, 0, body.into());
+        } else {
+            self.phase = Phase::Publishing;
+            self.reader.set_limits(Limits::PUBLISHER);
+            status("NetStream.Publish.Start", "Publishing has started.");
+        }
     }
 
-    /// Tells the client why its publication does not begin, or does not go on. `code` is such as
+    /// Sends a tag to one who plays.
+    pub fn send(&mut self, tag: &Tag) {
+        if self.phase == Phase::Playing {
+            self.speaker.tag(STREAM, tag);
+        }
+    }
+
+    /// How much there is to send.
+    #[must_use]
+    pub const fn output_len(&self) -> usize {
+        self.speaker.out.len()
+    }
+
+    /// Tells one who plays that there is no more.
+    pub fn end_play(&mut self) {
+        if self.phase != Phase::Playing {
+            return;
+        }
+        let end = [[0, 1].as_slice(), &STREAM.to_be_bytes()].concat();
+        self.speaker.control(command::USER_CONTROL, &end);
+        let text = "The stream has ended.";
+        self.speaker
+            .status(STREAM, "status", "NetStream.Play.Stop", text);
+        self.phase = Phase::Closed;
+    }
+
+    /// The host that the client connected to by its own words, without port, lower case.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// Tells the client why its publication or playing does not begin, or does not go on. `code` is such as
     /// `NetStream.Publish.BadName`.
     pub fn refuse(&mut self, code: &str, text: &str) {
         if self.phase != Phase::Handshake {
@@ -258,11 +302,7 @@ impl Session {
                 }
             }
             command::AGGREGATE if publishing => {
-                self.aggregate = Some(Aggregate {
-                    rest: message.payload,
-                    base: message.timestamp,
-                    offset: None,
-                });
+                self.aggregate = Some(Aggregate::new(message));
                 return Ok(self.next_of_aggregate()?.map(Event::Tag));
             }
             command::AUDIO | command::VIDEO | command::DATA | command::DATA_AMF3 if publishing => {
@@ -285,43 +325,15 @@ impl Session {
         Ok(None)
     }
 
-    /// An aggregate message holds FLV tags, whose times count from that of the first (section 7.1.6).
     fn next_of_aggregate(&mut self) -> Result<Option<Tag>, ProtocolError> {
-        while let Some(Aggregate {
-            mut rest,
-            base,
-            offset,
-        }) = self.aggregate.take()
-        {
-            if rest.len() < 11 {
-                return Ok(None);
-            }
-            let kind = rest[0];
-            let size =
-                usize::from(rest[1]) << 16 | usize::from(rest[2]) << 8 | usize::from(rest[3]);
-            let own = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
-            if rest.len() < 11 + size {
-                return Err(ProtocolError::Media("an aggregate is cut short"));
-            }
-            rest.advance(11);
-            let body = rest.split_to(size);
-            rest.advance(rest.len().min(4));
-            let offset = offset.unwrap_or_else(|| base.wrapping_sub(own));
-            let timestamp = own.wrapping_add(offset);
-            self.aggregate = Some(Aggregate {
-                rest,
-                base,
-                offset: Some(offset),
-            });
-            if let Some(kind) = TagKind::from_byte(kind) {
-                return Ok(Some(Tag {
-                    kind,
-                    timestamp,
-                    body,
-                }));
-            }
+        let Some(aggregate) = &mut self.aggregate else {
+            return Ok(None);
+        };
+        let tag = aggregate.next()?;
+        if tag.is_none() {
+            self.aggregate = None;
         }
-        Ok(None)
+        Ok(tag)
     }
 
     fn command(&mut self, command: &Command) -> Option<Event> {
@@ -344,10 +356,15 @@ impl Session {
                 "NetStream.Publish.BadConnection",
                 "This connection publishes already. Use one connection a stream.",
             ),
+            "play" if self.phase == Phase::Commands => return self.play(command.text(0)),
             "play" | "play2" => self.refuse(
                 "NetStream.Play.Failed",
-                "This port takes streams in. Watch over HTTP, at /play/ and the playback id.",
+                "This connection publishes or plays already. Use one connection a stream.",
             ),
+            "closeStream" | "deleteStream" if self.phase == Phase::Playing => {
+                self.phase = Phase::Closed;
+                return Some(Event::Ended);
+            }
             "FCUnpublish" | "closeStream" | "deleteStream" if self.phase == Phase::Publishing => {
                 self.speaker.status(
                     STREAM,
@@ -404,6 +421,7 @@ impl Session {
             .and_then(|o| o.get("capsEx"))
             .and_then(Value::as_number);
         self.reconnects = capabilities.is_some_and(|c| c % 2.0 >= 1.0);
+        self.host = address::host(text("tcUrl"));
         self.speaker
             .control(command::WINDOW, &OUR_WINDOW.to_be_bytes());
         let bandwidth = [&OUR_WINDOW.to_be_bytes()[..], &[2]].concat();
@@ -430,6 +448,18 @@ impl Session {
         self.answer(command, properties, info);
     }
 
+    fn play(&mut self, name: &str) -> Option<Event> {
+        if let Some(id) = playback_id(&self.app, name) {
+            self.phase = Phase::AskingToPlay;
+            return Some(Event::Play(id));
+        }
+        self.refuse(
+            "NetStream.Play.StreamNotFound",
+            "There is no playback id in this address. Play rtmp://HOST/play/ID.",
+        );
+        None
+    }
+
     fn publish(&mut self, name: &str) -> Option<Event> {
         if let Some(key) = stream_key(&self.app, name) {
             self.phase = Phase::Asking;
@@ -441,53 +471,5 @@ impl Session {
              key KEY.",
         );
         None
-    }
-}
-
-/// The parts of a path, a query left out.
-fn segments(path: &str) -> Vec<String> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    path.split('/')
-        .filter(|s| !s.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The key in app and stream name: both together are `live/KEY`, wherever the encoder cuts them and even where it
-/// says `live` or the key twice.
-fn stream_key(app: &[String], name: &str) -> Option<StreamKey> {
-    let name = segments(name);
-    let mut parts = app.iter().chain(&name).map(String::as_str);
-    if parts.next() != Some("live") {
-        return None;
-    }
-    let mut rest = parts.filter(|p| *p != "live");
-    let key = rest.next()?;
-    let usable = rest.all(|p| p == key) && key.len() <= StreamKey::MAX;
-    usable.then(|| StreamKey::new(key))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_is_found_wherever_the_encoder_puts_it() {
-        let cases = [
-            ("live", "KEY"),
-            ("live/", "KEY?token=abc"),
-            ("live?x=1", "KEY"),
-            ("/live/KEY", ""),
-            ("live/KEY", "KEY"),
-            ("live", "live/KEY"),
-            ("", "live/KEY"),
-        ];
-        for (app, name) in cases {
-            let key = stream_key(&segments(app), name);
-            assert_eq!(key, Some(StreamKey::new("key")), "{app} and {name}");
-        }
-        for (app, name) in [("live", ""), ("vod", "KEY"), ("live", "a/b"), ("", "KEY")] {
-            assert_eq!(stream_key(&segments(app), name), None, "{app} and {name}");
-        }
     }
 }

@@ -41,6 +41,7 @@ fn session() -> (Vec<u8>, Vec<Tag>) {
                     server.accept();
                 }
                 Event::Tag(tag) => took.push(tag),
+                Event::Play(_) => panic!("nobody asked to play"),
                 Event::Ended => ended = true,
             }
         }
@@ -66,7 +67,7 @@ fn replay(bytes: &[u8], piece: usize) -> Result<Vec<Tag>, ProtocolError> {
         server.receive(part);
         while let Some(event) = server.poll(NOW)? {
             match event {
-                Event::Publish(_) => server.accept(),
+                Event::Publish(_) | Event::Play(_) => server.accept(),
                 Event::Tag(tag) => tags.push(tag),
                 Event::Ended => {}
             }
@@ -208,6 +209,35 @@ fn no_byte_is_acknowledged_twice() {
     while let Ok(Some(_)) = server.poll(NOW) {}
     let said = server.take_output();
     assert_eq!(said.len(), 16, "one acknowledgement");
+}
+
+#[test]
+fn a_player_gets_what_is_sent_and_is_told_the_end() {
+    let play = |name: &str| {
+        let values = [Value::text("play"), Value::Number(5.0), Value::Null];
+        command(&[&values[..], &[Value::text(name)]].concat())
+    };
+    let mut server = Session::new(NOW, 1);
+    server.receive(&after_connect(&[play("abcdefghij012345")]));
+    let id = "abcdefghij012345".parse().unwrap();
+    assert!(matches!(server.poll(NOW), Ok(Some(Event::Play(p))) if p == id));
+    server.send(&tag(0, 100));
+    server.take_output();
+    server.accept();
+    let said = server.take_output();
+    let has = |said: &[u8], text: &str| said.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(has(&said, "NetStream.Play.Start") && !said.ends_with(&[0x27; 100]));
+    server.send(&tag(40, 100));
+    assert!(server.take_output().ends_with(&[0x27; 100]));
+    // A player has nothing to say for hours.
+    assert!(server.check_time(NOW + IDLE * 1_000).is_ok());
+    server.end_play();
+    assert!(server.is_closed() && has(&server.take_output(), "NetStream.Play.Stop"));
+
+    let mut server = Session::new(NOW, 1);
+    server.receive(&after_connect(&[play("KEY")]));
+    assert!(matches!(server.poll(NOW), Ok(None)) && server.is_closed());
+    assert!(has(&server.take_output(), "NetStream.Play.StreamNotFound"));
 }
 
 #[test]

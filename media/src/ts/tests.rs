@@ -348,6 +348,7 @@ fn sounds_of_every_format_are_read_back_with_their_configuration_and_times() {
         let mut sound = track(0, TrackKind::Audio, (rate, 1), &config.data);
         sound.config = Arc::new(crate::live::TrackConfig {
             number: 0,
+            since: 0,
             data: config.data.clone(),
             summary: config.summary,
         });

@@ -8,6 +8,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use media::{
+    follow::Audience,
     ingest::{IngestOptions, Publishers},
     live::{Broadcast, Broadcasts, Frame, GroupHeader, Limits as Window, TrackId},
     ports::{
@@ -16,6 +17,7 @@ use media::{
     },
     rtmp::{Limits, Server},
     srt,
+    supply::{Lease, Supply},
 };
 use routing::model::{
     BroadcastId, Clock, Hlc, NodeId, PlaybackId, StreamId, StreamKey, TenantId, UnixMillis, Uptime,
@@ -24,6 +26,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const KEY: &str = "sk_test";
+pub(crate) const ID: &str = "abcdefghij012345";
 pub(crate) const BROADCAST: BroadcastId = BroadcastId::from_bytes([7; 16]);
 
 pub(crate) struct RealClock(Instant);
@@ -68,13 +71,35 @@ impl Gate for OneKey {
     }
     fn may_watch<'a>(
         &'a self,
-        _: PlaybackId,
+        id: PlaybackId,
         _: &'a Viewer,
     ) -> BoxFuture<'a, Result<Watch, Refusal>> {
-        Box::pin(async { Err(Refusal::Unknown("nobody watches here".into())) })
+        Box::pin(async move {
+            if id.to_string() != ID {
+                return Err(Refusal::Unknown("There is no such stream.".into()));
+            }
+            Ok(Watch {
+                broadcast: BROADCAST,
+                stream: StreamId::from_bytes([7; 16]),
+                tenant: TenantId::from_bytes([1; 16]),
+            })
+        })
     }
     fn may_relay(&self, _: NodeId, _: BroadcastId) -> bool {
         false
+    }
+}
+
+/// Leases what is there.
+struct Shelf(Arc<Broadcasts>);
+
+impl Supply for Shelf {
+    fn lease(&self, id: BroadcastId) -> BoxFuture<'_, Result<Lease, Refusal>> {
+        let found = self.0.get(id);
+        Box::pin(async move {
+            let found = found.ok_or_else(|| Refusal::Unknown("It is not live.".into()))?;
+            Ok(Lease::new(found, Box::new(())))
+        })
     }
 }
 
@@ -158,6 +183,7 @@ impl Holders for Board {
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
     pub(crate) publishers: Publishers,
+    pub(crate) audience: Audience,
     pub(crate) broadcasts: Arc<Broadcasts>,
     pub(crate) board: Arc<Board>,
     stop: CancellationToken,
@@ -184,7 +210,12 @@ impl House {
             clock: RealClock::start(),
             node: NodeId::from_bytes([9; 32]),
         });
-        let server = Server::new(publishers.clone(), limits);
+        let audience = Audience::new(
+            Arc::new(OneKey),
+            Arc::new(Shelf(Arc::clone(&broadcasts))),
+            RealClock::start(),
+        );
+        let server = Server::new(publishers.clone(), audience.clone(), limits);
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
             let stop = stop.clone();
@@ -193,6 +224,7 @@ impl House {
         Self {
             address,
             publishers,
+            audience,
             broadcasts,
             board,
             stop,
@@ -224,6 +256,7 @@ impl House {
             serving.await.unwrap();
         }
         assert!(self.publishers.sessions().is_empty());
+        assert!(self.audience.sessions().is_empty());
     }
 }
 

@@ -1,4 +1,4 @@
-//! RTMP and SRT ingest with real encoders and hostile peers, over the loopback, into the live model.
+//! RTMP and SRT with real encoders, real players and hostile peers, over the loopback, into the live model and out of it.
 #![expect(
     clippy::unwrap_used,
     reason = "a test's helpers fail by panicking, as its tests do"
@@ -6,4 +6,5 @@
 mod encoders;
 mod hostile;
 mod house;
+mod play;
 mod srt;

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use media::{
     flv::{self, Tag},
+    follow::Audience,
     http::{Http, HttpOptions},
     live::{Broadcasts, Limits},
     origin::{Feed, Origin, Writer},
@@ -164,6 +165,7 @@ impl Supply for Shelf {
 
 pub(crate) struct House {
     pub(crate) http: Http,
+    pub(crate) audience: Audience,
     pub(crate) leases: Arc<AtomicUsize>,
     feed: Feed,
     origin: Origin,
@@ -190,6 +192,27 @@ impl Got {
     }
 }
 
+/// A body on its way.
+pub(crate) struct Coming(Body);
+
+impl Coming {
+    /// All that is there now.
+    pub(crate) async fn there(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let wait = Duration::from_millis(300);
+        while let Ok(Some(bytes)) = tokio::time::timeout(wait, self.chunk()).await {
+            all.extend(bytes);
+        }
+        all
+    }
+
+    /// What comes next of it; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let frame = self.0.frame().await?.unwrap();
+        Some(frame.into_data().unwrap().to_vec())
+    }
+}
+
 impl House {
     pub(crate) fn open(clock: Arc<dyn Clock>) -> Self {
         let window = Limits {
@@ -198,13 +221,21 @@ impl House {
         };
         let broadcasts = Arc::new(Broadcasts::new(window));
         let leases = Arc::new(AtomicUsize::new(0));
+        let supply = Arc::new(Shelf {
+            broadcasts: Arc::clone(&broadcasts),
+            leases: Arc::clone(&leases),
+        });
+        let gate = Arc::new(Doors);
+        let audience = Audience::new(
+            Arc::clone(&gate) as _,
+            Arc::clone(&supply) as _,
+            Arc::clone(&clock),
+        );
         let http = Http::new(HttpOptions {
             node: NODE,
-            supply: Arc::new(Shelf {
-                broadcasts: Arc::clone(&broadcasts),
-                leases: Arc::clone(&leases),
-            }),
-            gate: Arc::new(Doors),
+            audience: audience.clone(),
+            supply,
+            gate,
             resolve: Arc::new(Ways),
             clock: Arc::clone(&clock),
         });
@@ -216,6 +247,7 @@ impl House {
         origin.set_live(true);
         Self {
             http,
+            audience,
             leases,
             feed: Feed::new(),
             origin,
@@ -235,6 +267,27 @@ impl House {
 
     pub(crate) fn end(&mut self) {
         self.writer.end();
+    }
+
+    /// The encoder is connected again, and its clock begins again.
+    pub(crate) fn come_back(&mut self) {
+        self.feed = Feed::new();
+        self.origin = Origin::new();
+        self.origin.set_live(true);
+    }
+
+    /// The headers alone.
+    pub(crate) async fn head(&self, path: &str) -> Got {
+        self.ask(Request::head(path).body(Body::empty()).unwrap())
+            .await
+    }
+
+    /// An answer that is still coming.
+    pub(crate) async fn body(&self, path: &str) -> Coming {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = self.http.router().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Coming(answer.into_body())
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Got {

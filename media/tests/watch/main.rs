@@ -3,6 +3,9 @@
     clippy::unwrap_used,
     reason = "a test's helpers fail by panicking, as its tests do"
 )]
+mod dash;
+mod files;
 mod house;
+mod mpd;
 mod players;
 mod rules;

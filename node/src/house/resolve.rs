@@ -182,9 +182,12 @@ impl House {
             let base_url = self.base_url(&config, tenant, member, style)?;
             let cmaf = format!("{base_url}/play/{id}/cmaf/index.m3u8");
             let hls = format!("{base_url}/play/{id}/hls/index.m3u8");
+            let dash = format!("{base_url}/play/{id}/cmaf/index.mpd");
             Some(ViewerEndpoint {
                 node_id: member.id,
-                outputs: json!({ "cmaf": { "url": cmaf }, "hls": { "url": hls } }),
+                outputs: json!({
+                    "cmaf": { "url": cmaf }, "hls": { "url": hls }, "dash": { "url": dash },
+                }),
                 url: cmaf,
                 protocol: "cmaf".into(),
                 geo_distance: scored.terms.km.map(f64::from),

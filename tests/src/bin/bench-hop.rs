@@ -114,6 +114,7 @@ fn epoch(origin: NodeId) -> Epoch {
     };
     let config = TrackConfig {
         number: 0,
+        since: 0,
         data: Bytes::from_static(&[1, 2, 3]),
         summary,
     };

@@ -312,6 +312,7 @@ fn config(kind: TrackKind) -> Arc<TrackConfig> {
     };
     Arc::new(TrackConfig {
         number: 0,
+        since: 0,
         data: Bytes::from_static(&[1, 2, 3]),
         summary: TrackSummary {
             kind,
