@@ -189,11 +189,7 @@ fn section(mut body: Vec<u8>) -> Vec<u8> {
     if let Some(field) = body.get_mut(1..3) {
         field.copy_from_slice(&len.to_be_bytes());
     }
-    let crc = body.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| {
-            crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }
-        })
-    });
+    let crc = crate::ts::crc32(&body);
     body.extend_from_slice(&crc.to_be_bytes());
     body
 }
