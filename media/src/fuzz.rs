@@ -11,6 +11,7 @@ use fuzz_kit::Target;
 pub fn targets() -> Vec<Target> {
     [
         crate::rtmp::fuzz::TARGETS,
+        crate::srt::fuzz::TARGETS,
         crate::ts::fuzz::TARGETS,
         codecs::TARGETS,
         ingest::TARGETS,

@@ -6,7 +6,7 @@
 //! - [`hls`]: playlists, blocking reload, which broadcasts are packaged now; [`http`]: `/play/*` and `/resolve/*`.
 //! - [`relay`]: a broadcast from node to node, fetched on demand, once, by a tree without loops.
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
-//! - [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`codec`]: what they carry. [`ts`]: MPEG-TS, read.
+//! - [`srt`]: the SRT listener. [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`codec`]: what they carry. [`ts`]: MPEG-TS, read.
 //! - [`ingest`]: who publishes here, by whatever protocol. [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
 //! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
@@ -37,6 +37,7 @@ pub mod page;
 pub mod ports;
 pub mod relay;
 pub mod rtmp;
+pub mod srt;
 pub mod supply;
 pub mod ts;
 mod wire;
