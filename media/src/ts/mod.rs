@@ -1,7 +1,7 @@
 //! MPEG-TS (ISO/IEC 13818-1) read: any bytes in, access units out.
 //!
 //! ```text
-//! bytes ─ demux ─ tables ─ pes ── Event ── feed ─ annex_b, frames ── Packet, Config ── Origin
+//! bytes ─ demux ─ tables ─ pes ── Event ── feed ─ annex_b, frames, sounds ── Packet, Config ── Origin
 //! ```
 //! [`Demuxer`] finds packets and puts PES packets together; [`Feed`] takes their access units apart for
 //! [`Origin`](crate::origin::Origin). Neither has I/O or a clock.
@@ -17,6 +17,7 @@ mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod pes;
+mod sounds;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -38,10 +39,32 @@ pub const MAX_HELD: usize = 8 << 20;
 pub enum Format {
     /// H.264 in Annex B form.
     H264,
+    /// HEVC in Annex B form.
+    Hevc,
     /// AAC with ADTS headers.
     Adts,
+    /// MPEG-1 or MPEG-2 audio, layer II or III.
+    MpegAudio,
+    /// AC-3 or E-AC-3.
+    Ac3,
+    /// Opus with control headers, and how many channels the table says.
+    Opus(u8),
     /// Something that is not taken, by its `stream_type`.
     Other(u8),
+}
+
+impl Format {
+    /// Whether it codes pictures.
+    #[must_use]
+    pub const fn is_video(self) -> bool {
+        matches!(self, Self::H264 | Self::Hevc)
+    }
+
+    /// Whether it codes sound.
+    #[must_use]
+    pub const fn is_audio(self) -> bool {
+        !self.is_video() && !matches!(self, Self::Other(_))
+    }
 }
 
 /// An elementary stream of the program.

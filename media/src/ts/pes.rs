@@ -1,7 +1,7 @@
 //! PES packets (ISO/IEC 13818-1 2.4.3.6) put together from one PID's payloads.
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Format, Pes, Stream};
+use super::{Pes, Stream};
 
 /// One elementary stream's PES packet in the making.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Assembly {
     /// Whether a PES packet of video has no times, and so is of the picture before.
     fn goes_on(&self, payload: &[u8]) -> bool {
         let timeless = payload.get(7).is_some_and(|flags| flags & 0x80 == 0);
-        self.stream.format == Format::H264 && self.want.is_none() && timeless
+        self.stream.format.is_video() && self.want.is_none() && timeless
     }
 
     /// A payload that goes on; gives the PES packet where it is whole with it.

@@ -111,12 +111,38 @@ pub(super) fn streams(section: &[u8]) -> Option<Vec<Stream>> {
     Some(all)
 }
 
-const fn format(kind: u8, _descriptors: &[u8]) -> Format {
+/// What a stream carries: ISO/IEC 13818-1 table 2-34, else what its descriptors say (ATSC A/52 A, DVB EN 300 468 6.2,
+/// "Opus in MPEG-TS").
+fn format(kind: u8, descriptors: &[u8]) -> Format {
     match kind {
-        0x1b => Format::H264,
+        0x03 | 0x04 => Format::MpegAudio,
         0x0f => Format::Adts,
+        0x1b => Format::H264,
+        0x24 => Format::Hevc,
+        0x81 | 0x87 => Format::Ac3,
+        0x06 => private(descriptors).unwrap_or(Format::Other(kind)),
         other => Format::Other(other),
     }
+}
+
+fn private(mut descriptors: &[u8]) -> Option<Format> {
+    let (mut opus, mut found) = (false, None);
+    while let Some(([tag, len], rest)) = descriptors.split_first_chunk::<2>() {
+        let (content, rest) = rest.split_at_checked(usize::from(*len))?;
+        descriptors = rest;
+        match (tag, content) {
+            (0x05, [b'O', b'p', b'u', b's', ..]) => opus = true,
+            (0x05, [b'A', b'C', b'-', b'3', ..] | [b'E', b'A', b'C', b'3', ..])
+            | (0x6a | 0x7a, _) => {
+                found = Some(Format::Ac3);
+            }
+            (0x05, [b'H', b'E', b'V', b'C', ..]) => found = Some(Format::Hevc),
+            // An extension descriptor of Opus: how its channels are laid out.
+            (0x7f, [0x80, channels, ..]) if opus => found = Some(Format::Opus(*channels)),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn pid(high: u8, low: u8) -> u16 {
