@@ -30,6 +30,9 @@ pub enum Service {
     /// DNS.
     #[n(5)]
     Dns,
+    /// SRT, over UDP.
+    #[n(6)]
+    Srt,
 }
 
 /// An address that a node names for a service.

@@ -4,9 +4,11 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use routing::model::{Place, Prefix, Region};
+use media::srt::{BadPassphrase, Options, Passphrase};
+use routing::model::{Exposed, Place, Prefix, Region};
 use serde::Deserialize;
 
 /// Every key with its default, as a file that changes nothing: what `shoal config` prints.
@@ -100,6 +102,8 @@ pub struct Config {
     pub capacity: CapacityConfig,
     /// The DNS responder.
     pub dns: DnsConfig,
+    /// SRT ingest.
+    pub srt: SrtConfig,
     /// The operators' console.
     pub console: ConsoleConfig,
 }
@@ -114,6 +118,8 @@ pub struct ListenConfig {
     pub https: Option<Listen>,
     /// RTMP ingest; default `0.0.0.0:1935`.
     pub rtmp: Option<Listen>,
+    /// SRT ingest, UDP; default `0.0.0.0:8889`.
+    pub srt: Option<Listen>,
     /// DNS over UDP and TCP; default `0.0.0.0:53`, without privilege `:5353`.
     pub dns: Option<Listen>,
     /// Links between nodes, UDP; default `0.0.0.0:7380`. Cannot be closed.
@@ -201,6 +207,42 @@ impl Default for DnsConfig {
     }
 }
 
+/// `[srt]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SrtConfig {
+    /// What callers have to encrypt with, 10 to 79 bytes; default none, and then nobody may encrypt.
+    pub passphrase: Option<Exposed>,
+    /// How long lost packets are waited for at least; an encoder may ask for longer. Default 120.
+    pub latency_ms: u16,
+}
+
+impl Default for SrtConfig {
+    fn default() -> Self {
+        Self {
+            passphrase: None,
+            latency_ms: 120,
+        }
+    }
+}
+
+impl SrtConfig {
+    /// What the listener takes.
+    ///
+    /// # Errors
+    /// [`BadPassphrase`].
+    pub fn options(&self) -> Result<Options, BadPassphrase> {
+        let passphrase = self.passphrase.as_ref();
+        Ok(Options {
+            passphrase: passphrase
+                .map(|p| Passphrase::new(p.0.clone()))
+                .transpose()?,
+            latency: Duration::from_millis(self.latency_ms.into()),
+            ..Options::default()
+        })
+    }
+}
+
 /// `[console]`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -275,6 +317,12 @@ impl Config {
                 "ttl_seconds: from 1 to 3600".into(),
             ));
         }
+        if let Err(error) = config.srt.options() {
+            return Err(problem(
+                line_with("passphrase"),
+                format!("passphrase: {error}"),
+            ));
+        }
         Ok(config)
     }
 }
@@ -304,6 +352,11 @@ mod tests {
         );
         assert!(refused("[place]\nlat = 1.0\n").contains("lat and lon go together"));
         assert!(refused("[dns\nttl").starts_with("shoal.toml:1: "));
+        let short = refused("[srt]\npassphrase = \"secret\"\n");
+        assert_eq!(
+            short,
+            "shoal.toml:2: passphrase: an SRT passphrase has 10 to 79 bytes. See `shoal config` for every key."
+        );
     }
 
     #[test]
@@ -342,6 +395,7 @@ mod tests {
         assert_eq!(config.capacity.egress_mbps, plain.capacity.egress_mbps);
         assert_eq!(config.dns.ttl_seconds, plain.dns.ttl_seconds);
         assert_eq!(config.console.open, plain.console.open);
+        assert_eq!(config.srt.latency_ms, plain.srt.latency_ms);
         assert_eq!(config.listen.control.unwrap().port(), crate::run::CONTROL);
         assert_eq!(config.listen.media.unwrap().port(), crate::run::MEDIA);
     }

@@ -37,6 +37,8 @@ use crate::{
 pub const CONTROL: u16 = 7380;
 /// Frames between nodes, where the configuration does not say otherwise.
 pub const MEDIA: u16 = 7381;
+/// SRT, where the configuration does not say otherwise.
+pub const SRT: u16 = 8889;
 /// TCP connections for DNS at a time.
 const DNS_CONNECTIONS: usize = 256;
 /// Between two readings of the machine's load.
@@ -49,6 +51,7 @@ struct Sockets {
     http: Option<std::net::TcpListener>,
     https: Option<std::net::TcpListener>,
     rtmp: Option<std::net::TcpListener>,
+    srt: Option<std::net::UdpSocket>,
     /// Where names are answered: the configured address, and the sockets of each address behind it.
     dns: Option<(SocketAddr, Vec<dns::Pair>)>,
     control: SocketAddr,
@@ -72,6 +75,9 @@ impl Sockets {
         let http = tcp("http", config.listen.http, 80, 8080)?;
         let https = tcp("https", config.listen.https, 443, 8443)?;
         let rtmp = tcp("rtmp", config.listen.rtmp, 1935, 1935)?;
+        let srt = listen::choose(config.listen.srt, SRT, SRT)
+            .map(|addr| listen::udp("srt", addr))
+            .transpose()?;
         let media = listen::udp("media", media_at)?;
         // Links open their own socket: this only finds out, in the words of the configuration, that they can.
         drop(listen::udp("control", control)?);
@@ -80,6 +86,7 @@ impl Sockets {
             port(http.as_ref())?,
             port(https.as_ref())?,
             port(rtmp.as_ref())?,
+            udp_port(srt.as_ref())?,
         ];
         let listening = open.into_iter().flatten().chain(dns_at).chain([control]);
         let announced = announced(config, &listening.collect::<Vec<_>>());
@@ -97,6 +104,7 @@ impl Sockets {
             http,
             https,
             rtmp,
+            srt,
             dns,
             control,
             media,
@@ -129,6 +137,10 @@ fn port(listener: Option<&std::net::TcpListener>) -> anyhow::Result<Option<Socke
     Ok(listener
         .map(std::net::TcpListener::local_addr)
         .transpose()?)
+}
+
+fn udp_port(socket: Option<&std::net::UdpSocket>) -> anyhow::Result<Option<SocketAddr>> {
+    Ok(socket.map(std::net::UdpSocket::local_addr).transpose()?)
 }
 
 /// The addresses that others reach this node by: the configured ones, else those that it listens on, else, behind a
@@ -228,6 +240,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
             (Service::Http, http_at),
             (Service::Https, https_at),
             (Service::Rtmp, rtmp_at),
+            (Service::Srt, udp_port(sockets.srt.as_ref())?),
             (Service::Dns, sockets.dns.as_ref().map(|(at, _)| *at)),
             (Service::Media, Some(sockets.media_at)),
         ],
@@ -344,6 +357,16 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         let (listener, stop) = (TcpListener::from_std(listener)?, house.stop.clone());
         let tls: media::rtmp::Tls = Arc::new(move || tls.load_full());
         tasks.spawn(async move { rtmp.serve(listener, Some(tls), stop).await });
+    }
+    if let Some(socket) = sockets.srt {
+        let options = house.settings.srt.options()?;
+        let srt = media::srt::Server::new(ingest.clone(), options, setup::entropy()?);
+        let stop = house.stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = srt.serve(socket, stop).await {
+                tracing::error!(%error, "SRT ingest ended");
+            }
+        });
     }
     let commands = house::command_router(Arc::clone(&house));
     tasks.spawn(local::serve(sockets.door, commands, house.stop.clone()));

@@ -44,7 +44,7 @@ class Node:
         prefixes = ",\n".join(f'{{ prefix = "{p}/24", lat = {y}, lon = {x}, region = "{n}" }}' for n, y, x, p in PLACES)
         with open(self.config, "w") as f:
             f.write(
-                f'data = "{self.dir}"\n[listen]\nhttp = "{self.http}"\nhttps = "{address}:7443"\nrtmp = "{self.rtmp}"\n'
+                f'data = "{self.dir}"\n[listen]\nhttp = "{self.http}"\nhttps = "{address}:7443"\nrtmp = "{self.rtmp}"\nsrt = false\n'
                 f'dns = "{address}:7053"\ncontrol = "{address}:7380"\nmedia = "{address}:7381"\n'
                 f'[place]\nlat = {lat}\nlon = {lon}\nregion = "{self.name}"\nprefixes = [{prefixes}]\n'
             )

@@ -168,10 +168,13 @@ fn settings_that_are_wrong_are_named_with_file_line_and_key() {
         "http",
         "https",
         "rtmp",
+        "srt",
         "dns",
         "control",
         "media",
         "addresses",
+        "passphrase",
+        "latency_ms",
         "lat",
         "lon",
         "region",
@@ -197,6 +200,7 @@ fn a_port_that_is_taken_is_named_with_its_setting_before_anything_else_happens()
         ("http", 18080, true),
         ("https", 18443, true),
         ("rtmp", 11935, true),
+        ("srt", 18889, false),
         ("dns", 15353, true),
         ("dns", 15353, false),
         ("control", 17380, false),
@@ -400,7 +404,7 @@ fn status_explain_and_tenants_answer_people_and_programs() {
     );
     assert_eq!(
         keys(&status["nodes"][0]["services"]),
-        ["control", "dns", "http", "https", "media", "rtmp"]
+        ["control", "dns", "http", "https", "media", "rtmp", "srt"]
     );
     assert_eq!(
         keys(&status["streams"][0]),

@@ -89,9 +89,11 @@ fn check_shape(ready: &Value) {
     for node in nodes {
         assert_eq!(
             keys(node),
-            ["dns", "http", "https", "name", "pid", "place", "rtmp"]
+            [
+                "dns", "http", "https", "name", "pid", "place", "rtmp", "srt"
+            ]
         );
-        for port in ["dns", "http", "https", "rtmp"] {
+        for port in ["dns", "http", "https", "rtmp", "srt"] {
             let addr: SocketAddr = text(&node[port]).parse().unwrap();
             assert!(addr.ip().is_loopback());
         }

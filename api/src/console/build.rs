@@ -85,6 +85,7 @@ fn node(member: &Member, (unix, uptime): (UnixMillis, Uptime)) -> NodeInfo {
                     Service::Https => "https",
                     Service::Rtmp => "rtmp",
                     Service::Dns => "dns",
+                    Service::Srt => "srt",
                 },
                 addr: s.addr,
                 verified: s.verified,

@@ -120,7 +120,7 @@ pub struct NodeInfo {
 /// An address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServiceInfo {
-    /// `control`, `media`, `http`, `https`, `rtmp` or `dns`.
+    /// `control`, `media`, `http`, `https`, `rtmp`, `dns` or `srt`.
     pub service: &'static str,
     /// Address and port.
     pub addr: std::net::SocketAddr,

@@ -56,6 +56,8 @@ pub struct StreamingConfig {
     pub tenant_play_domain: Option<String>,
     /// The usual port of RTMP.
     pub rtmp_port: Option<i32>,
+    /// The usual port of SRT.
+    pub srt_port: Option<i32>,
 }
 
 #[Object]
@@ -216,6 +218,7 @@ impl Query {
             tenant_edge_domain: own.as_deref().map(|zone| under("edge-egress", zone)),
             tenant_play_domain: own.as_deref().map(|zone| under("foghorn", zone)),
             rtmp_port: Some(1935),
+            srt_port: Some(8889),
         }))
     }
 }

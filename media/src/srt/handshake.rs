@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use routing::model::Secret;
 
-use super::packet::{Control, Seq, SocketId, control, words};
+use super::packet::{Body, Control, Packet, Seq, SocketId, control, words};
 
 /// Bytes of a handshake without extensions.
 pub(super) const LEN: usize = 48;
@@ -128,6 +128,39 @@ pub(super) struct Wish {
     pub(super) key_material: Option<Bytes>,
     /// It has the stream key.
     pub(super) stream_id: Option<Secret>,
+}
+
+/// What a caller says first, to see whether a listener is there.
+#[must_use]
+pub fn greeting() -> Bytes {
+    let hello = Handshake {
+        version: 4,
+        seq: Seq::new(0),
+        window: 8192,
+        kind: INDUCTION,
+        socket: SocketId(1),
+        cookie: 0,
+    };
+    // The field says that it is a stream of datagrams, for UDT's sake.
+    control(Control::Handshake, 0, 0, SocketId(0), &hello.write(2, &[]))
+}
+
+/// Whether a datagram is a listener's answer to [`greeting`].
+#[must_use]
+pub fn is_greeted(answer: &[u8]) -> bool {
+    let Some(Packet {
+        to: SocketId(1),
+        body:
+            Body::Control {
+                kind: Control::Handshake,
+                body,
+                ..
+            },
+    }) = Packet::read(answer)
+    else {
+        return false;
+    };
+    Handshake::read(body).is_some_and(|h| h.version == 5 && h.kind == INDUCTION)
 }
 
 impl Handshake {

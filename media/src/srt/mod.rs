@@ -38,7 +38,7 @@ mod tests;
 
 pub use self::{
     crypto::{BadPassphrase, Passphrase},
-    handshake::Reject,
+    handshake::{Reject, greeting, is_greeted},
     listener::{Event, Listener, Options, Path},
     packet::SocketId,
     server::Server,

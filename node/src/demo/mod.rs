@@ -60,6 +60,7 @@ struct ReadyNode {
     http: String,
     https: String,
     rtmp: String,
+    srt: String,
     dns: String,
     place: Value,
 }
@@ -190,6 +191,7 @@ async fn stage(demo: &Demo, json: bool, home: &Path, nodes: &mut Vec<Node>) -> a
                     http: at(site.ip, ports.http),
                     https: at(site.ip, ports.https),
                     rtmp: at(site.ip, ports.rtmp),
+                    srt: at(site.ip, ports.srt),
                     dns: at(site.ip, ports.dns),
                     place: json!({ "lat": lat, "lon": lon, "region": region }),
                 }
@@ -253,11 +255,12 @@ impl Site {
         }
         let on = |port: u16| SocketAddr::new(ip, port);
         let text = format!(
-            "data = {dir:?}\n\n[listen]\nhttp = \"{}\"\nhttps = \"{}\"\nrtmp = \"{}\"\ndns = \"{}\"\ncontrol = \"{}\"\n\
+            "data = {dir:?}\n\n[listen]\nhttp = \"{}\"\nhttps = \"{}\"\nrtmp = \"{}\"\nsrt = \"{}\"\ndns = \"{}\"\ncontrol = \"{}\"\n\
              media = \"{}\"\n\n[place]\nlat = {lat:.2}\nlon = {lon:.2}\nregion = \"{region}\"\nprefixes = [\n{prefixes}]\n",
             on(ports.http),
             on(ports.https),
             on(ports.rtmp),
+            on(ports.srt),
             on(ports.dns),
             on(ports.control),
             on(ports.media),

@@ -12,6 +12,8 @@ pub(super) struct Ports {
     pub https: u16,
     /// RTMP.
     pub rtmp: u16,
+    /// SRT, UDP.
+    pub srt: u16,
     /// DNS, UDP and TCP.
     pub dns: u16,
     /// Links between nodes, UDP.
@@ -24,6 +26,7 @@ pub(super) struct Ports {
 const HTTP: [u16; 4] = [80, 8080, 18080, 28080];
 const HTTPS: [u16; 4] = [443, 8443, 18443, 28443];
 const RTMP: [u16; 3] = [1935, 11935, 21935];
+const SRT: [u16; 3] = [8889, 18889, 28889];
 const DNS: [u16; 4] = [53, 5353, 15353, 25353];
 const CONTROL: [u16; 3] = [7380, 17380, 27380];
 const MEDIA: [u16; 3] = [7381, 17381, 27381];
@@ -48,6 +51,7 @@ fn ports(ips: &[IpAddr]) -> Option<Ports> {
         http: first(&HTTP, ips, tcp_free)?,
         https: first(&HTTPS, ips, tcp_free)?,
         rtmp: first(&RTMP, ips, tcp_free)?,
+        srt: first(&SRT, ips, udp_free)?,
         dns: first(&DNS, ips, |ip, port| {
             tcp_free(ip, port) && udp_free(ip, port)
         })?,

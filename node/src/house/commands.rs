@@ -244,6 +244,7 @@ const fn word(service: Service) -> &'static str {
         Service::Https => "https",
         Service::Rtmp => "rtmp",
         Service::Dns => "dns",
+        Service::Srt => "srt",
     }
 }
 

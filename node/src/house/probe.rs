@@ -32,6 +32,7 @@ impl Probe for Prober {
                     },
                     Service::Dns => dns(addr).await,
                     Service::Rtmp => rtmp(addr).await,
+                    Service::Srt => srt(addr).await,
                     _ => TcpStream::connect(addr).await.is_ok(),
                 }
             };
@@ -59,23 +60,32 @@ async fn http(node: NodeId, addr: SocketAddr) -> bool {
 
 /// A DNS server answers any well-formed question, if only with REFUSED (RFC 1035 section 4.1.1).
 async fn dns(addr: SocketAddr) -> bool {
-    let ask = async {
-        let local: SocketAddr = if addr.is_ipv4() {
-            ([0, 0, 0, 0], 0).into()
-        } else {
-            ([0u16; 8], 0).into()
-        };
-        let socket = UdpSocket::bind(local).await?;
-        socket.connect(addr).await?;
-        // Id 0x5348, one question: `.` SOA IN.
-        socket
-            .send(&[0x53, 0x48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1])
-            .await?;
-        let mut answer = [0; 512];
-        let len = socket.recv(&mut answer).await?;
-        std::io::Result::Ok(len >= 12 && answer[..2] == [0x53, 0x48] && answer[2] & 0x80 != 0)
+    // Id 0x5348, one question: `.` SOA IN.
+    let question = [0x53, 0x48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1];
+    let answer = ask_udp(addr, &question).await.unwrap_or_default();
+    answer.len() >= 12 && answer[..2] == [0x53, 0x48] && answer[2] & 0x80 != 0
+}
+
+/// An SRT listener answers anybody's first packet with a cookie.
+async fn srt(addr: SocketAddr) -> bool {
+    let answer = ask_udp(addr, &media::srt::greeting()).await;
+    answer.is_ok_and(|answer| media::srt::is_greeted(&answer))
+}
+
+/// One datagram there, and the one that comes back, of which 512 bytes are enough.
+async fn ask_udp(addr: SocketAddr, datagram: &[u8]) -> std::io::Result<Vec<u8>> {
+    let local: SocketAddr = if addr.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
     };
-    ask.await.unwrap_or(false)
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(addr).await?;
+    socket.send(datagram).await?;
+    let mut answer = vec![0; 512];
+    let len = socket.recv(&mut answer).await?;
+    answer.truncate(len);
+    Ok(answer)
 }
 
 /// An RTMP server answers C0 and C1 with S0, version 3 (Adobe RTMP specification 5.2).

@@ -210,17 +210,23 @@ impl House {
             1935 => format!("rtmp://{host}/live/{}", key.expose()),
             port => format!("rtmp://{host}:{port}/live/{}", key.expose()),
         };
+        let srt = |host: &str, addr: SocketAddr| {
+            format!("srt://{host}:{}?streamid={}", addr.port(), key.expose())
+        };
         let mut endpoints = Vec::new();
         for (member, scored) in decision.members().take(ENDPOINTS) {
-            let Some(addr) = verified(member, Service::Rtmp).into_iter().next() else {
+            let at = |service| verified(member, service).into_iter().next();
+            let (over_rtmp, over_srt) = (at(Service::Rtmp), at(Service::Srt));
+            let Some(addr) = over_rtmp.or(over_srt) else {
                 continue;
             };
+            let scheme = if over_rtmp.is_some() { "rtmp" } else { "srt" };
             let endpoint = |host: String, kind| IngestEndpoint {
                 node_id: member.id,
-                rtmp_url: Some(rtmp(&host, addr)),
-                base_url: format!("rtmp://{host}"),
+                rtmp_url: over_rtmp.map(|addr| rtmp(&host, addr)),
+                base_url: format!("{scheme}://{host}"),
                 whip_url: None,
-                srt_url: None,
+                srt_url: over_srt.map(|addr| srt(&host, addr)),
                 region: member.place.as_ref().map(|p| p.region().to_string()),
                 load_score: -f64::from(scored.total),
                 cluster_id: member.cluster,

@@ -124,6 +124,11 @@ impl House {
                 } else {
                     Service::Http
                 };
+                let ingest = if verified(m, Service::Rtmp).is_empty() {
+                    Service::Srt
+                } else {
+                    Service::Rtmp
+                };
                 ZoneNode {
                     id: m.id,
                     name: m.name.clone(),
@@ -135,7 +140,7 @@ impl House {
                     load: m.load,
                     capacity: m.capacity,
                     playback: Self::addrs(m, playback),
-                    ingest: Self::addrs(m, Service::Rtmp),
+                    ingest: Self::addrs(m, ingest),
                 }
             })
             .collect();

@@ -118,6 +118,7 @@ impl Machine {
             ("http", 18080),
             ("https", 18443),
             ("rtmp", 11935),
+            ("srt", 18889),
             ("dns", 15353),
             ("control", 17380),
             ("media", 17381),

@@ -188,6 +188,14 @@ fn ten_per_cent_loss_and_reordering_are_mended_within_the_latency() {
 }
 
 #[test]
+fn a_greeting_is_answered_by_a_listener_only() {
+    let mut listener = Listener::new(Options::default(), [7; 32]);
+    listener.receive(Uptime::ZERO, path(0), &greeting());
+    let (_, answer) = listener.poll_transmit().unwrap();
+    assert!(is_greeted(&answer) && !is_greeted(&greeting()));
+}
+
+#[test]
 fn the_longer_latency_holds() {
     for (theirs, both) in [(20, 120), (400, 400)] {
         let mut world = World::new(Options::default(), GOOD, 1);
