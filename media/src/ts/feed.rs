@@ -1,4 +1,6 @@
 //! A program's elementary streams to what the origin takes.
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use routing::model::{Codec, TrackKind, UnixMillis};
 
@@ -10,21 +12,22 @@ use super::{
 };
 use crate::{
     codec::{ac3::SyncFrame, mpeg_audio, opus, reader::Reader},
-    origin::{Announced, Origin, Packet, Unwrap},
+    origin::{Announced, Input, Origin, Packet, Unwrap},
 };
 
-/// Reads one publisher's transport stream for its [`Origin`]: its first pictures, and its first sound.
+/// Reads one publisher's transport stream for its [`Origin`]: the pictures and sounds of a program.
 #[derive(Debug)]
 pub struct Feed {
     demuxer: Demuxer,
     clock: Unwrap,
-    video: Option<Line>,
-    audio: Option<Line>,
+    /// By PID.
+    lines: BTreeMap<u16, Line>,
 }
 
 /// An elementary stream that is read.
 #[derive(Debug)]
 struct Line {
+    input: Input,
     stream: Stream,
     reader: Reader,
     /// Of sound.
@@ -36,8 +39,7 @@ impl Default for Feed {
         Self {
             demuxer: Demuxer::new(),
             clock: Unwrap::new(33),
-            video: None,
-            audio: None,
+            lines: BTreeMap::new(),
         }
     }
 }
@@ -70,19 +72,27 @@ impl Feed {
         }
     }
 
-    /// Keeps to the streams that are read already, where they are still there.
+    /// Streams that are still there keep their places; others get what is free, in the table's order.
     fn choose(&mut self, origin: &mut Origin, streams: &[Stream]) {
-        let choose = |line: &mut Option<Line>, fits: fn(Format) -> bool| {
-            if line.as_ref().is_none_or(|l| !streams.contains(&l.stream)) {
-                let first = streams.iter().find(|s| fits(s.format));
-                *line = first.map(|stream| Line::new(*stream));
-            }
-        };
-        choose(&mut self.video, Format::is_video);
-        choose(&mut self.audio, Format::is_audio);
         tracing::debug!(?streams, "an MPEG-TS program");
-        let (video, audio) = (self.video.is_some(), self.audio.is_some());
-        if video || audio {
+        self.lines.retain(|_, line| streams.contains(&line.stream));
+        for stream in streams {
+            let kind = match stream.format {
+                Format::Other(_) => continue,
+                format if format.is_video() => TrackKind::Video,
+                _ => TrackKind::Audio,
+            };
+            let taken = |input| self.lines.values().any(|line| line.input == input);
+            let free = (0..).map(|n| Input::of(kind, n)).find(|i| !taken(*i));
+            let (Some(input), true) = (free, self.lines.len() < Input::MAX) else {
+                continue;
+            };
+            let line = || Line::new(input, *stream);
+            self.lines.entry(stream.pid).or_insert_with(line);
+        }
+        let of = |kind| self.lines.values().filter(move |l| l.input.kind == kind);
+        let (video, audio) = (of(TrackKind::Video).count(), of(TrackKind::Audio).count());
+        if video + audio > 0 {
             origin.announce(Announced {
                 video,
                 audio,
@@ -92,16 +102,16 @@ impl Feed {
     }
 
     fn pes(&mut self, sink: &mut Sink<'_>, pes: &Pes) {
-        let clock = &mut self.clock;
-        let mut time = |raw: Option<u64>| raw.map(|raw| clock.time(raw));
-        if let Some(video) = self.video.as_mut().filter(|v| v.stream.pid == pes.pid) {
-            if let (Some(dts), Some(pts)) = (time(pes.dts), time(pes.pts)) {
-                // Times further apart than that are broken.
-                let composition = i32::try_from(pts - dts).unwrap_or(0);
-                video.picture(sink, (dts, composition), pes);
-            }
-        } else if let Some(audio) = self.audio.as_mut().filter(|a| a.stream.pid == pes.pid) {
-            audio.sound(sink, time(pes.pts), pes);
+        let Some(line) = self.lines.get_mut(&pes.pid) else {
+            return;
+        };
+        let mut time = |raw: Option<u64>| raw.map(|raw| self.clock.time(raw));
+        if !line.stream.format.is_video() {
+            line.sound(sink, time(pes.pts), pes);
+        } else if let (Some(dts), Some(pts)) = (time(pes.dts), time(pes.pts)) {
+            // Times further apart than that are broken.
+            let composition = i32::try_from(pts - dts).unwrap_or(0);
+            line.picture(sink, (dts, composition), pes);
         }
     }
 }
@@ -114,7 +124,13 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     /// One unit, as the container has it.
-    fn unit(&mut self, reader: &mut Reader, time: (i64, i32), data: &Bytes, flagged: bool) {
+    fn unit(
+        &mut self,
+        (input, reader): (Input, &mut Reader),
+        (time, composition): (i64, i32),
+        data: &Bytes,
+        flagged: bool,
+    ) {
         let unit = match reader.unit(data, flagged) {
             Ok(unit) => unit,
             Err(error) => {
@@ -123,38 +139,30 @@ impl Sink<'_> {
             }
         };
         if let Some(config) = unit.config {
-            self.origin.configure(config);
+            self.origin.configure(input, config);
         }
-        if unit.data.is_empty() {
-            return;
-        }
-        let kind = match reader.codec().is_video() {
-            true => TrackKind::Video,
-            false => TrackKind::Audio,
-        };
-        let (time, composition) = time;
-        self.origin.push(
-            self.at,
-            Packet {
-                kind,
+        if !unit.data.is_empty() {
+            let packet = Packet {
+                input,
                 time,
                 composition,
                 keyframe: unit.keyframe,
                 data: unit.data,
-            },
-        );
+            };
+            self.origin.push(self.at, packet);
+        }
     }
 
     /// A configuration that the container has.
-    fn configure(&mut self, reader: &mut Reader, data: &Bytes) {
+    fn configure(&mut self, (input, reader): (Input, &mut Reader), data: &Bytes) {
         if let Ok(Some(config)) = reader.configure(data) {
-            self.origin.configure(config);
+            self.origin.configure(input, config);
         }
     }
 }
 
 impl Line {
-    fn new(stream: Stream) -> Self {
+    fn new(input: Input, stream: Stream) -> Self {
         let codec = match stream.format {
             Format::H264 => Codec::H264,
             Format::Hevc => Codec::Hevc,
@@ -170,6 +178,7 @@ impl Line {
             tracing::debug!(%error, "an Opus header of our own is not read");
         }
         Self {
+            input,
             stream,
             reader,
             frames: Frames::new(),
@@ -183,28 +192,33 @@ impl Line {
             true => !matches!(first >> 1 & 0x3f, 35..=38),
             false => !matches!(first & 0x1f, 9..=12),
         });
-        sink.unit(&mut self.reader, time, &units, pes.random_access);
+        sink.unit(
+            (self.input, &mut self.reader),
+            time,
+            &units,
+            pes.random_access,
+        );
     }
 
     fn sound(&mut self, sink: &mut Sink<'_>, time: Option<i64>, pes: &Pes) {
         match self.stream.format {
-            Format::Adts => self.framed(sink, time, pes, |sink, reader, head: &Adts| {
-                sink.configure(reader, &Bytes::copy_from_slice(&head.config));
+            Format::Adts => self.framed(sink, time, pes, |sink, line, head: &Adts| {
+                sink.configure(line, &Bytes::copy_from_slice(&head.config));
             }),
             Format::MpegAudio => {
-                self.framed(sink, time, pes, |_, reader, head: &mpeg_audio::Header| {
-                    of(reader, head.codec);
+                self.framed(sink, time, pes, |_, line, head: &mpeg_audio::Header| {
+                    of(line.1, head.codec);
                 });
             }
-            Format::Ac3 => self.framed(sink, time, pes, |_, reader, head: &SyncFrame| {
-                of(reader, head.codec);
+            Format::Ac3 => self.framed(sink, time, pes, |_, line, head: &SyncFrame| {
+                of(line.1, head.codec);
             }),
             Format::Opus(_) => {
                 let Some(time) = time else { return };
                 opus_packets(&pes.data, |passed, packet| {
                     let time = time + i64::from(passed) * 90_000 / i64::from(opus::SAMPLE_RATE);
                     let packet = Bytes::copy_from_slice(packet);
-                    sink.unit(&mut self.reader, (time, 0), &packet, true);
+                    sink.unit((self.input, &mut self.reader), (time, 0), &packet, true);
                 });
             }
             Format::H264 | Format::Hevc | Format::Other(_) => {}
@@ -217,12 +231,12 @@ impl Line {
         sink: &mut Sink<'_>,
         time: Option<i64>,
         pes: &Pes,
-        prepare: impl Fn(&mut Sink<'_>, &mut Reader, &H),
+        prepare: impl Fn(&mut Sink<'_>, (Input, &mut Reader), &H),
     ) {
-        let reader = &mut self.reader;
+        let (input, reader) = (self.input, &mut self.reader);
         self.frames.push(&pes.data, time, pes.after_loss, |sound| {
-            prepare(sink, reader, &sound.head);
-            sink.unit(reader, (sound.time, 0), &sound.data, true);
+            prepare(sink, (input, reader), &sound.head);
+            sink.unit((input, reader), (sound.time, 0), &sound.data, true);
         });
     }
 }

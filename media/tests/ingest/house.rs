@@ -15,6 +15,7 @@ use media::{
         Standing, Viewer, Watch,
     },
     rtmp::{Limits, Server},
+    srt,
 };
 use routing::model::{
     BroadcastId, Clock, Hlc, NodeId, PlaybackId, StreamId, StreamKey, TenantId, UnixMillis, Uptime,
@@ -161,6 +162,7 @@ pub(crate) struct House {
     pub(crate) board: Arc<Board>,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
+    more: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl House {
@@ -195,6 +197,7 @@ impl House {
             board,
             stop,
             serving,
+            more: Vec::new(),
         }
     }
 
@@ -202,9 +205,24 @@ impl House {
         format!("rtmp://{}/live/{key}", self.address)
     }
 
+    /// Takes SRT in as well, at this address.
+    pub(crate) fn listen_srt(&mut self, options: srt::Options) -> SocketAddr {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let server = srt::Server::new(self.publishers.clone(), options, [7; 32]);
+        let stop = self.stop.clone();
+        self.more.push(tokio::spawn(async move {
+            server.serve(socket, stop).await.unwrap();
+        }));
+        address
+    }
+
     pub(crate) async fn close(self) {
         self.stop.cancel();
         self.serving.await.unwrap();
+        for serving in self.more {
+            serving.await.unwrap();
+        }
         assert!(self.publishers.sessions().is_empty());
     }
 }
