@@ -308,7 +308,11 @@ impl Origin {
             .lines
             .iter()
             .any(|(i, l)| i.kind == TrackKind::Video && l.gone);
-        if self.there(TrackKind::Audio) > 0 && (blind || gone || now - since >= WAIT_VIDEO) {
+        let patience = match self.announced {
+            Some(a) if a.video > 0 => SILENT,
+            _ => WAIT_VIDEO,
+        };
+        if self.there(TrackKind::Audio) > 0 && (blind || gone || now - since >= patience) {
             self.held
                 .retain(|h| h.packet.input.kind == TrackKind::Audio);
             self.open_at(0, &BTreeMap::new());

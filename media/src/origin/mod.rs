@@ -24,7 +24,7 @@
 //! track, since no segment may be longer; another audio configuration; a track that comes, or is silent for 5 s
 //! while another goes on; another codec. It opens at a keyframe of the first video; configurations of other tracks are
 //! waited for up to 500 ms of media time, as many as metadata says that there are, else one of sound; without video, at the first sound, at once where metadata says
-//! so, else after 1 s. A video configuration that changes opens a segment at the next keyframe within the epoch.
+//! so, after 5 s where metadata says that pictures come, else after 1 s. A video configuration that changes opens a segment at the next keyframe within the epoch.
 //!
 //! # Cuts
 //! - A segment of the leading video opens at the first keyframe at least 2 s (less half a frame) after the start of the one before (an

@@ -120,7 +120,8 @@ impl Shell {
     }
 
     async fn run(&mut self, mut decisions: mpsc::Receiver<Decision>) {
-        let mut buffers = vec![vec![0; READ]; BATCH_SIZE];
+        // Made one by one, memory that is not used is not there.
+        let mut buffers: Vec<_> = (0..BATCH_SIZE).map(|_| vec![0; READ]).collect();
         let mut metas = vec![RecvMeta::default(); BATCH_SIZE];
         loop {
             let now = self.now();

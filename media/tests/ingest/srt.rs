@@ -20,8 +20,9 @@ const FILM: &str = "ffmpeg -hide_banner -loglevel error -nostdin -re -f lavfi -i
                     -ac 2 -f mpegts";
 
 async fn shell(command: &str) -> (bool, String) {
-    let output = Command::new("sh")
-        .args(["-c", command])
+    // All of a pipe ends with it.
+    let output = Command::new("timeout")
+        .args(["-k", "2", "60", "sh", "-c", command])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
@@ -38,11 +39,23 @@ fn options(passphrase: Option<&str>) -> Options {
     }
 }
 
+/// Waits until frames of a publication have come.
+async fn publishing(house: &House) {
+    let mut board = house.board.0.subscribe();
+    let there = board.wait_for(|all| !all.is_empty());
+    let there = tokio::time::timeout(Duration::from_secs(20), there);
+    there.await.expect("nobody publishes").unwrap();
+}
+
 /// Waits until the publication has ended, and looks at all of its frames.
 async fn whole(house: &House, what: &str) {
     let mut board = house.board.0.subscribe();
     let ended = board.wait_for(|all| matches!(all.as_slice(), [Some(_), None]));
-    ended.await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended);
+    ended
+        .await
+        .unwrap_or_else(|_| panic!("{what}: no frames, or no end"))
+        .unwrap();
     house.board.0.send_modify(Vec::clear);
     let broadcast = house.broadcasts.get(BROADCAST).unwrap();
     assert!(broadcast.current().unwrap().ended());
@@ -126,8 +139,7 @@ async fn a_hundred_hostile_callers_do_not_disturb_a_stream_and_are_told_why() {
     let url = format!("srt://{at}?pkt_size=1316");
     let good = format!("{FILM} -streamid {KEY} '{url}'");
     let hostile = async {
-        let mut board = house.board.0.subscribe();
-        board.wait_for(|all| !all.is_empty()).await.unwrap();
+        publishing(&house).await;
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let greeting = media::srt::greeting();
         for n in 0..100_usize {
@@ -161,8 +173,7 @@ async fn a_stop_is_told_to_publishers() {
     let at = house.listen_srt(options(None));
     let good = format!("{FILM} -streamid {KEY} 'srt://{at}?pkt_size=1316'");
     let publisher = tokio::spawn(async move { shell(&good).await });
-    let mut board = house.board.0.subscribe();
-    board.wait_for(|all| !all.is_empty()).await.unwrap();
+    publishing(&house).await;
     house.close().await;
     let ended = tokio::time::timeout(Duration::from_secs(5), publisher);
     assert!(!ended.await.unwrap().unwrap().0, "its stream is broken off");

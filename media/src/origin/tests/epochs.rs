@@ -132,6 +132,31 @@ fn a_track_without_metadata_is_waited_for_500_ms_and_taken_in_later() {
 }
 
 #[test]
+fn pictures_that_metadata_tells_of_are_waited_for_5_s() {
+    let encoder = Encoder::default();
+    let mut origin = Origin::new();
+    origin.set_live(true);
+    origin.configure(Input::AUDIO, audio(encoder.audio));
+    origin.announce(Announced {
+        video: 1,
+        audio: 1,
+        rate: None,
+    });
+    let packets = encoder.packets().into_iter();
+    let mut sound = packets
+        .filter(|m| m.packet.input == Input::AUDIO)
+        .peekable();
+    feed(
+        &mut origin,
+        std::iter::from_fn(|| sound.next_if(|m| m.at < 4_900)),
+    );
+    assert_eq!(origin.poll(), None);
+    feed(&mut origin, sound);
+    let epochs = collect(&mut origin);
+    assert_eq!(epochs[0].opening.tracks.len(), 1);
+}
+
+#[test]
 fn metadata_without_sound_is_believed_at_once() {
     let encoder = Encoder::default();
     let mut origin = Origin::new();
