@@ -86,35 +86,40 @@ async fn whole(house: &House, what: &str) {
     }
 }
 
+/// What is left in libsrt's buffer at the end is sent first.
+const MORE: &str = "pkt_size=1316&linger=2";
 const SECRET: &str = "open sesame 1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_publishes_in_the_clear_and_with_every_key_length() {
-    for (passphrase, stream_id, more) in [
+    let ways = [
         (None, KEY.to_owned(), ""),
         (None, format!("#!::u=me,r={KEY},m=publish"), ""),
         (Some(SECRET), KEY.to_owned(), "-pbkeylen 16"),
         (Some(SECRET), KEY.to_owned(), "-pbkeylen 24"),
         (Some(SECRET), KEY.to_owned(), "-pbkeylen 32"),
-    ] {
+    ];
+    let ways = ways.map(async |(passphrase, stream_id, more)| {
         let mut house = House::open(Limits::default()).await;
         let at = house.listen_srt(options(passphrase));
         let secret = passphrase.map_or_else(String::new, |p| format!("-passphrase '{p}' {more}"));
-        let out = format!("{FILM} {secret} -streamid '{stream_id}' 'srt://{at}?pkt_size=1316'");
+        let out = format!("{FILM} {secret} -srt_streamid '{stream_id}' 'srt://{at}?{MORE}'");
         let (done, text) = shell(&out).await;
         assert!(done, "{out}: {text}");
         whole(&house, &out).await;
         house.close().await;
-    }
+    });
+    futures::future::join_all(ways).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn srt_live_transmit_and_gstreamer_publish() {
     let mut house = House::open(Limits::default()).await;
     let at = house.listen_srt(options(Some(SECRET)));
+    // It does not end with its input.
     let transmit = format!(
-        "{FILM} - | srt-live-transmit -q -a no file://con \
-         'srt://{at}?streamid={KEY}&passphrase={SECRET}&pbkeylen=24&linger=2'"
+        "{FILM} - | timeout -s INT 8 srt-live-transmit -q -a no -chunk:1316 file://con \
+         'srt://{at}?streamid={KEY}&passphrase={SECRET}&pbkeylen=24'; true"
     );
     let gstreamer = format!(
         "gst-launch-1.0 -q mpegtsmux name=m alignment=7 ! srtsink uri='srt://{at}' streamid={KEY} \
@@ -136,8 +141,7 @@ async fn srt_live_transmit_and_gstreamer_publish() {
 async fn a_hundred_hostile_callers_do_not_disturb_a_stream_and_are_told_why() {
     let mut house = House::open(Limits::default()).await;
     let at = house.listen_srt(options(None));
-    let url = format!("srt://{at}?pkt_size=1316");
-    let good = format!("{FILM} -streamid {KEY} '{url}'");
+    let good = format!("{FILM} -srt_streamid {KEY} 'srt://{at}?{MORE}'");
     let hostile = async {
         publishing(&house).await;
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -149,16 +153,23 @@ async fn a_hundred_hostile_callers_do_not_disturb_a_stream_and_are_told_why() {
             datagram.resize(n * 14, 0xff);
             stranger.send_to(&datagram, at).await.unwrap();
         }
-        for (key, more, code) in [
-            (KEY, "&passphrase=open+sesame+1", "1011"),
-            ("sk_wrong", "", "2404"),
-            ("#!::r=sk_test,m=request", "", "2405"),
+        for (key, more, why) in [
+            (
+                KEY,
+                "&passphrase=open barley",
+                "Password required or unexpected",
+            ),
+            ("sk_wrong", "", "Application-defined rejection reason"),
+            (
+                "#!::r=sk_test,m=request",
+                "",
+                "Application-defined rejection reason",
+            ),
         ] {
-            let command = format!(
-                "echo | srt-live-transmit -ll:debug -a no file://con 'srt://{at}?streamid={key}{more}'"
-            );
+            let url = format!("srt://{at}?streamid={key}{more}");
+            let command = format!("echo | srt-live-transmit -ll:debug -a no file://con '{url}'");
             let (_, text) = shell(&command).await;
-            assert!(text.contains(code), "{command}: {text}");
+            assert!(text.contains(why), "{command}: {text}");
         }
     };
     let ((done, text), ()) = tokio::join!(shell(&good), hostile);
@@ -171,7 +182,7 @@ async fn a_hundred_hostile_callers_do_not_disturb_a_stream_and_are_told_why() {
 async fn a_stop_is_told_to_publishers() {
     let mut house = House::open(Limits::default()).await;
     let at = house.listen_srt(options(None));
-    let good = format!("{FILM} -streamid {KEY} 'srt://{at}?pkt_size=1316'");
+    let good = format!("{FILM} -srt_streamid {KEY} 'srt://{at}?{MORE}'");
     let publisher = tokio::spawn(async move { shell(&good).await });
     publishing(&house).await;
     house.close().await;
