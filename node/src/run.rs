@@ -338,7 +338,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         key.with_chain(chain).server_config()?,
     ));
     tasks.spawn(Arc::clone(&house).keep_certificate(Arc::clone(&tls)));
-    let rtmp = media::rtmp::Server::new(ingest, media::rtmp::Limits::default());
+    let rtmp = media::rtmp::Server::new(ingest.clone(), media::rtmp::Limits::default());
     let secure = http::Secure {
         tls: Arc::clone(&tls),
         rtmp: rtmp.clone(),
@@ -360,7 +360,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     }
     if let Some(socket) = sockets.srt {
         let options = house.settings.srt.options()?;
-        let srt = media::srt::Server::new(ingest.clone(), options, setup::entropy()?);
+        let srt = media::srt::Server::new(ingest, options, setup::entropy()?);
         let stop = house.stop.clone();
         tasks.spawn(async move {
             if let Err(error) = srt.serve(socket, stop).await {
