@@ -95,7 +95,7 @@ async fn a_codec_that_is_not_taken_is_named_to_the_encoder() {
     let tag = Tag {
         kind: TagKind::Video,
         timestamp: 0,
-        body: bytes::Bytes::from_static(b"\x90hvc1 and so on"),
+        body: bytes::Bytes::from_static(b"\x90vvc1 and so on"),
     };
     let refused = loop {
         match publisher.send(&tag).await {
@@ -106,7 +106,7 @@ async fn a_codec_that_is_not_taken_is_named_to_the_encoder() {
     assert!(
         refused
             .to_string()
-            .contains("hvc1 video is not taken. Publish H.264 video and AAC audio"),
+            .contains("\"vvc1\" is not taken. Publish H.264, HEVC, AV1"),
         "{refused}"
     );
     house.close().await;
