@@ -49,6 +49,10 @@ fn paths(bytes: &[u8]) {
         Target::Page => format!("/play/{id}"),
         Target::Resolve => format!("/resolve/{id}"),
         Target::Steering => format!("/play/{id}/steering"),
+        Target::WebRtc(session) => {
+            let session = session.as_deref().map(|s| format!("/{s}"));
+            format!("/play/{id}/webrtc{}", session.unwrap_or_default())
+        }
         Target::Index(c) => format!("/play/{id}/{}/index.m3u8", folder(*c)),
         Target::Playlist(c, name) => format!("/play/{id}/{}/{name}.m3u8", folder(*c)),
         Target::Init(epoch, name, n) => format!("/play/{id}/cmaf/{epoch}/{name}/init-{n}.mp4"),
@@ -81,6 +85,7 @@ fn path_seeds() -> Vec<Vec<u8>> {
         ".m3u8",
         "/embed",
         "/whep",
+        "/webrtc/abc",
     ]
     .iter()
     .map(|rest| format!("{ID}{rest}").into_bytes())

@@ -1,7 +1,9 @@
-//! `/play/*` and `/resolve/*` over HTTP: playlists, segments, the player page, resolution and steering.
+//! `/play/*`, `/resolve/*`, `/webrtc/*` and `/ingest/*` over HTTP: playlists, segments, the player page, resolution,
+//! steering, and the offers of WebRTC.
 //!
 //! - [`Http::router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
-//! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them.
+//! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them;
+//!   `webrtc` has WHIP and WHEP.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
 //! `{"code": …, "error": …}`.
@@ -15,8 +17,9 @@ pub(crate) mod fuzz;
 mod hls;
 mod path;
 mod play;
+mod webrtc;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, routing::any};
 use routing::model::{BroadcastId, Clock, NodeId};
@@ -25,6 +28,7 @@ use crate::{
     hls::Hub,
     ports::{Gate, Resolve},
     supply::Supply,
+    webrtc::WebRtc,
 };
 
 /// What the router needs.
@@ -40,12 +44,16 @@ pub struct HttpOptions {
     pub resolve: Arc<dyn Resolve>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// WebRTC, where this node offers it.
+    pub webrtc: Option<WebRtc>,
 }
 
 /// The HTTP side of outputs: a router and what it counts. Cheap to clone.
 #[derive(Clone)]
 pub struct Http {
     hub: Arc<Hub>,
+    supply: Arc<dyn Supply>,
+    webrtc: Option<WebRtc>,
     node: NodeId,
     gate: Arc<dyn Gate>,
     resolve: Arc<dyn Resolve>,
@@ -68,9 +76,12 @@ impl Http {
             gate,
             resolve,
             clock,
+            webrtc,
         } = options;
         Self {
-            hub: Hub::new(supply, Arc::clone(&clock)),
+            hub: Hub::new(Arc::clone(&supply), Arc::clone(&clock)),
+            supply,
+            webrtc,
             node,
             gate,
             resolve,
@@ -78,7 +89,7 @@ impl Http {
         }
     }
 
-    /// Routes for `/play`, `/play/*` (the player page's files included) and `/resolve/*`. A caller's address is taken from axum's
+    /// Routes for `/play`, `/play/*` (the player page's files included), `/resolve/*`, `/webrtc/*` and `/ingest/*`. A caller's address is taken from axum's
     /// `ConnectInfo<SocketAddr>`; without it viewers are nowhere (`::/56`).
     pub fn router(&self) -> Router {
         Router::new()
@@ -86,13 +97,21 @@ impl Http {
             .route("/play/", any(play::handle))
             .route("/play/{*path}", any(play::handle))
             .route("/resolve/{*path}", any(play::handle))
+            .route("/webrtc", any(webrtc::whip))
+            .route("/webrtc/{*path}", any(webrtc::whip))
+            .route("/ingest/{*path}", any(webrtc::ingest))
             .with_state(self.clone())
             .merge(crate::page::router())
     }
 
-    /// Viewers by broadcast, seen in the last ten seconds.
+    /// Viewers by broadcast: seen in the last ten seconds, or connected.
     #[must_use]
     pub fn sessions(&self) -> Vec<(BroadcastId, usize)> {
-        self.hub.sessions()
+        let mut all = BTreeMap::new();
+        let connected = self.webrtc.iter().flat_map(WebRtc::viewers);
+        for (id, viewers) in self.hub.sessions().into_iter().chain(connected) {
+            *all.entry(id).or_default() += viewers;
+        }
+        all.into_iter().collect()
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Target {
     Steering,
     /// An alias of a protocol: the path after `/play/ID/` that it stands for.
     Redirect(String),
+    /// WHEP: an offer, or the session with this name.
+    WebRtc(Option<String>),
     /// A multivariant playlist.
     Index(Container),
     /// A media playlist of this rendition.
@@ -67,6 +69,10 @@ fn below(rest: &str) -> Result<Target, BadPath> {
     let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let container = match first {
         "steering" if rest.is_empty() => return Ok(Target::Steering),
+        "webrtc" | "whep" => {
+            let session = Some(rest).filter(|rest| !rest.is_empty());
+            return Ok(Target::WebRtc(session.map(str::to_owned)));
+        }
         "cmaf" => Container::Cmaf,
         "hls" => Container::Ts,
         _ => return alias(first, rest),
@@ -117,9 +123,11 @@ fn alias(name: &str, rest: &str) -> Result<Target, BadPath> {
         "hls" | "m3u8" => "hls",
         "cmaf" | "llhls" | "ll-hls" | "any" | "all" => "cmaf",
         "html" | "embed" => return Ok(Target::Redirect(String::new())),
-        "dash" | "mpd" | "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "mp4" | "progressive"
-        | "webm" | "mkv" | "ts" | "mpegts" | "flv" | "aac" | "audio" | "smooth" | "hss" | "hds"
-        | "f4m" | "sdp" | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
+        // Offers come to all names of it, and a client need not follow a redirect.
+        "webrtc" | "whep" if rest.is_empty() => return Ok(Target::WebRtc(None)),
+        "dash" | "mpd" | "srt" | "rtmp" | "rtsp" | "mp4" | "progressive" | "webm" | "mkv"
+        | "ts" | "mpegts" | "flv" | "aac" | "audio" | "smooth" | "hss" | "hds" | "f4m" | "sdp"
+        | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
         _ => return Err(BadPath::Unknown),
     };
     let rest = if rest.is_empty() { "index.m3u8" } else { rest };
@@ -176,7 +184,14 @@ mod tests {
         ] {
             assert_eq!(target(alias), Ok(Target::Redirect(path.into())), "{alias}");
         }
-        assert_eq!(target("/whep"), Err(BadPath::Protocol));
+        for whep in ["/webrtc", "/whep", "/WHEP", ".webrtc"] {
+            assert_eq!(target(whep), Ok(Target::WebRtc(None)), "{whep}");
+        }
+        assert_eq!(
+            target("/webrtc/abc"),
+            Ok(Target::WebRtc(Some("abc".into())))
+        );
+        assert_eq!(target("/srt"), Err(BadPath::Protocol));
         assert_eq!(target(".mkv"), Err(BadPath::Protocol));
         assert_eq!(target("/nothing"), Err(BadPath::Unknown));
         assert_eq!(target("/cmaf/10/v0/7.m4s"), Err(BadPath::Unknown));

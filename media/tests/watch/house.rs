@@ -207,6 +207,7 @@ impl House {
             gate: Arc::new(Doors),
             resolve: Arc::new(Ways),
             clock: Arc::clone(&clock),
+            webrtc: None,
         });
         let claim = Claim {
             stamp: Hlc(1),
