@@ -352,7 +352,7 @@ impl Stage {
             app: "live".into(),
             key: StreamKey::new(&stream.key),
         };
-        let tags = flv::file(std::fs::read(clip())?.into())?;
+        let tags = flv::file(&std::fs::read(clip())?)?;
         let looped = Looped::new(tags)?.take_while(|(due, _)| *due < Duration::from_secs(300));
         let streamer = Arc::clone(&self.streamer);
         Ok(Feed::start(streamer, target, looped.collect()))
