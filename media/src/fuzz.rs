@@ -18,6 +18,7 @@ pub fn targets() -> Vec<Target> {
         readers::TARGETS,
         crate::relay::fuzz::TARGETS,
         crate::http::fuzz::TARGETS,
+        crate::webrtc::fuzz::TARGETS,
     ]
     .concat()
 }

@@ -10,6 +10,7 @@
 //! - [`supply`]: how outputs lease a broadcast, held here or fetched from another node.
 //! - [`srt`]: the SRT listener. [`rtmp`]: the RTMP server and the publishing client; [`flv`], [`codec`]: what they carry. [`ts`]: MPEG-TS, read.
 //! - [`ingest`]: who publishes here, by whatever protocol. [`origin`]: settles time and stamps the cut rule, between ingest and [`live`].
+//! - [`webrtc`]: publishers by WHIP, viewers by WHEP, on one port.
 //! - [`page`]: the player page and its scripts.
 //! - [`ports`]: what this crate asks of the rest of the house: gate, claims, holders, resolve.
 //!
@@ -45,4 +46,5 @@ pub mod rtmp;
 pub mod srt;
 pub mod supply;
 pub mod ts;
+pub mod webrtc;
 mod wire;

@@ -84,6 +84,10 @@ pub struct Viewer {
     pub secure: bool,
 }
 
+/// What the listener leaves in a request's extensions: the address of this machine that it came to.
+#[derive(Clone, Copy, Debug)]
+pub struct ReachedAt(pub SocketAddr);
+
 /// A mark that the listener leaves in a request's extensions when it came over TLS.
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
@@ -194,6 +198,15 @@ pub trait Resolve: Send + Sync + 'static {
     /// Base URLs of nodes that can serve `id`, best first, this node included where it is healthy: each with a name
     /// that stays the same for the same node, as `("n-abcdefghij", "https://n-abcdefghij.acme.cdn.example")`.
     fn pathways(&self, id: PlaybackId, viewer: &Viewer) -> Vec<Pathway>;
+    /// The node that somebody with this key and address had best publish at by HTTP, where that can be told.
+    fn publish_at<'a>(
+        &'a self,
+        key: &'a StreamKey,
+        publisher: &'a Viewer,
+    ) -> BoxFuture<'a, Option<Pathway>> {
+        let _ = (key, publisher);
+        Box::pin(std::future::ready(None))
+    }
     /// The address by which this node knows the caller, for the place of a viewer behind `X-Forwarded-For`, never stored.
     fn viewer_address(&self, peer: IpAddr, headers: &axum::http::HeaderMap) -> IpAddr {
         let _ = headers;

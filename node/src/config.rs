@@ -106,6 +106,8 @@ pub struct Config {
     pub srt: SrtConfig,
     /// The operators' console.
     pub console: ConsoleConfig,
+    /// WebRTC.
+    pub webrtc: WebRtcConfig,
 }
 
 /// `[listen]`: every port is documented here and closable.
@@ -120,6 +122,8 @@ pub struct ListenConfig {
     pub rtmp: Option<Listen>,
     /// SRT ingest, UDP; default `0.0.0.0:8889`.
     pub srt: Option<Listen>,
+    /// WebRTC, UDP and TCP; default `0.0.0.0:18203`. Closed, neither WHIP nor WHEP is offered.
+    pub webrtc: Option<Listen>,
     /// DNS over UDP and TCP; default `0.0.0.0:53`, without privilege `:5353`.
     pub dns: Option<Listen>,
     /// Links between nodes, UDP; default `0.0.0.0:7380`. Cannot be closed.
@@ -249,6 +253,26 @@ impl SrtConfig {
 pub struct ConsoleConfig {
     /// Whether others than this machine may see it. Default false.
     pub open: bool,
+}
+
+/// `[webrtc]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebRtcConfig {
+    /// STUN and TURN servers that clients are told of. None by default: this node has an address that they reach.
+    pub ice_servers: Vec<IceServerConfig>,
+}
+
+/// One of `webrtc.ice_servers`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IceServerConfig {
+    /// As `stun:stun.example.net` or `turn:turn.example.net?transport=udp`.
+    pub url: String,
+    /// For TURN. Every client learns it.
+    pub username: Option<String>,
+    /// For TURN. Every client learns it.
+    pub credential: Option<String>,
 }
 
 impl Config {
@@ -390,6 +414,9 @@ mod tests {
         assert_eq!(config.place.prefixes.len(), 1);
         assert_eq!(config.announce.addresses.len(), 1);
         assert!(config.listen.media.is_some() && config.data.is_some());
+        assert_eq!(config.webrtc.ice_servers.len(), 1);
+        let webrtc = config.listen.webrtc.and_then(Listen::address);
+        assert_eq!(webrtc.unwrap().port(), crate::webrtc::PORT);
         // What it calls the defaults are the defaults.
         let plain = Config::default();
         assert_eq!(config.capacity.egress_mbps, plain.capacity.egress_mbps);

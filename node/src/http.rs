@@ -19,7 +19,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use media::ports::OverTls;
+use media::ports::{OverTls, ReachedAt};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
@@ -169,13 +169,14 @@ async fn connection(
 ) -> anyhow::Result<()> {
     // Without it a small reply waits for the client's delayed acknowledgement: 40 ms.
     stream.stream.set_nodelay(true)?;
+    let ends = (peer, ReachedAt(stream.stream.local_addr()?));
     let Some(Secure { tls, rtmp }) = secure else {
-        return requests(stream, peer, router, false, stop).await;
+        return requests(stream, ends, router, false, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.load_full());
     let mut stream = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await??;
     if stream.get_ref().1.alpn_protocol().is_some() {
-        return requests(stream, peer, router, true, stop).await;
+        return requests(stream, ends, router, true, stop).await;
     }
     let mut first = [0];
     tokio::time::timeout(HEAD_TIMEOUT, stream.read_exact(&mut first)).await??;
@@ -185,12 +186,12 @@ async fn connection(
         rtmp.serve_stream(stream, peer, stop.child_token()).await;
         return Ok(());
     }
-    requests(stream, peer, router, true, stop).await
+    requests(stream, ends, router, true, stop).await
 }
 
 async fn requests<S>(
     stream: S,
-    peer: SocketAddr,
+    (peer, reached): (SocketAddr, ReachedAt),
     router: Router,
     secure: bool,
     stop: CancellationToken,
@@ -203,6 +204,7 @@ where
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(reached);
             if secure {
                 request.extensions_mut().insert(OverTls);
             }

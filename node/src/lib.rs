@@ -46,3 +46,4 @@ pub mod meters;
 pub mod run;
 pub mod setup;
 pub mod terminal;
+pub mod webrtc;

@@ -30,7 +30,7 @@ use crate::{
     },
     http, listen,
     load::Reading,
-    local, meters, setup,
+    local, meters, setup, webrtc,
 };
 
 /// Links between nodes, where the configuration does not say otherwise.
@@ -52,6 +52,7 @@ struct Sockets {
     https: Option<std::net::TcpListener>,
     rtmp: Option<std::net::TcpListener>,
     srt: Option<std::net::UdpSocket>,
+    webrtc: Option<(std::net::UdpSocket, std::net::TcpListener)>,
     /// Where names are answered: the configured address, and the sockets of each address behind it.
     dns: Option<(SocketAddr, Vec<dns::Pair>)>,
     control: SocketAddr,
@@ -78,6 +79,7 @@ impl Sockets {
         let srt = listen::choose(config.listen.srt, SRT, SRT)
             .map(|addr| listen::udp("srt", addr))
             .transpose()?;
+        let webrtc = webrtc::open(config)?;
         let media = listen::udp("media", media_at)?;
         // Links open their own socket: this only finds out, in the words of the configuration, that they can.
         drop(listen::udp("control", control)?);
@@ -89,6 +91,7 @@ impl Sockets {
             udp_port(srt.as_ref())?,
         ];
         let listening = open.into_iter().flatten().chain(dns_at).chain([control]);
+        let listening = listening.chain(webrtc::address(config));
         let announced = announced(config, &listening.collect::<Vec<_>>());
         let dns = dns_at
             .map(|at| Ok::<_, listen::ListenError>((at, dns_pairs(at, &announced)?)))
@@ -105,6 +108,7 @@ impl Sockets {
             https,
             rtmp,
             srt,
+            webrtc,
             dns,
             control,
             media,
@@ -297,14 +301,6 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         Arc::clone(&relay) as _,
         Arc::clone(&clock),
     );
-    let playback = media::http::Http::new(media::http::HttpOptions {
-        node: house.id,
-        audience: audience.clone(),
-        supply: Arc::clone(&relay) as _,
-        gate: Arc::clone(&house) as _,
-        resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
-        clock: Arc::clone(&clock),
-    });
     let ingest = media::ingest::Publishers::new(media::ingest::IngestOptions {
         gate: Arc::clone(&house) as _,
         claims: Arc::new(ClaimDesk(Arc::clone(&house))),
@@ -313,6 +309,19 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
         recall: Arc::clone(&relay) as _,
         clock: Arc::clone(&clock),
         node: house.id,
+    });
+    let webrtc = sockets
+        .webrtc
+        .map(|sockets| webrtc::start(sockets, &house, ingest.clone()))
+        .transpose()?;
+    let playback = media::http::Http::new(media::http::HttpOptions {
+        node: house.id,
+        audience: audience.clone(),
+        supply: Arc::clone(&relay) as _,
+        gate: Arc::clone(&house) as _,
+        resolve: Arc::new(ResolveDesk(Arc::clone(&house))),
+        clock: Arc::clone(&clock),
+        webrtc: webrtc.clone(),
     });
     let engine = Engine {
         broadcasts,
@@ -374,6 +383,10 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
                 tracing::error!(%error, "SRT ingest ended");
             }
         });
+    }
+    if let Some(webrtc) = webrtc {
+        let stop = house.stop.clone();
+        tasks.spawn(async move { webrtc.serve(stop).await });
     }
     let commands = house::command_router(Arc::clone(&house));
     tasks.spawn(local::serve(sockets.door, commands, house.stop.clone()));

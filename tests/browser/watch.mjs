@@ -1,15 +1,17 @@
 // Opens a page in headless Chromium and reports how it plays, every 250 ms, as JSON lines on standard output.
 //
-//   node watch.mjs URL [--player page|hls.js|shaka|dash.js|video] [--resolver IP[:PORT]] [--map "NAME IP"]… [--insecure]
-//                      [--for SECONDS] [--shot FILE.png] [--every MS]
+//   node watch.mjs URL [--player page|hls.js|shaka|dash.js|video|whep|whip] [--codec NAME|simulcast] [--resolver IP[:PORT]]
+//                      [--map "NAME IP"]… [--insecure] [--for SECONDS] [--shot FILE.png] [--every MS]
 //
 // `--player page` (the default) opens URL, which is a page of Shoal's own; `--player hls.js`, `shaka` and
-// `dash.js` play URL, a playlist or a DASH description, with that player on an empty page of ours; `video` gives URL to the video element itself. Names are looked up by the system (in a namespace: its resolv.conf) unless
+// `dash.js` play URL, a playlist or a DASH description, with that player on an empty page of ours; `video` gives URL to the
+// video element itself; `whep` plays a WHEP URL, and `whip` publishes pictures with the bar code to a WHIP URL, its number the
+// thirtieths of a second of now. Names are looked up by the system (in a namespace: its resolv.conf) unless
 // mapped. The first line is {"event":"ready"} once the browser runs; then samples:
 //
 //   {"event":"sample","at":UNIX_MS,"currentTime":S,"readyState":N,"paused":B,"width":N,"frame":N|null,"node":TEXT,
 //    "latency":S|null,"glass":S|null,"switches":N,"stalls":N,"jumps":N,"rounds":N,"buffered":[[S,S]],"phase":TEXT,
-//    "errors":N,"lastError":TEXT|null}
+//    "errors":N,"lastError":TEXT|null,"first":MS|null}
 //
 // `frame` is the number in the demo clip's bar code (node/assets/README.md), null where the picture has none.
 // Also {"event":"switch",…}, {"event":"console",…}, {"event":"end"}. Ends by itself after --for, or on SIGTERM.
@@ -26,7 +28,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     player: { type: "string", default: "page" }, resolver: { type: "string" }, map: { type: "string", multiple: true, default: [] },
     insecure: { type: "boolean", default: false }, for: { type: "string", default: "3600" }, shot: { type: "string" },
-    every: { type: "string", default: "250" },
+    every: { type: "string", default: "250" }, codec: { type: "string", default: "" },
   },
 });
 const [target] = positionals;
@@ -163,6 +165,74 @@ const players = {
   },
 };
 
+// One side of WebRTC, and what it says: without a script of others.
+players.whep = {
+  start: async (url) => {
+    const video = document.getElementById("video"), seen = { errors: [], first: null }, begun = performance.now();
+    const pc = new RTCPeerConnection(), stream = new MediaStream();
+    window.shoal = {
+      video, pc,
+      state: () => ({
+        phase: pc.connectionState, node: "", latency: null, glass: null, switches: [], stalls: 0, jumps: 0, rounds: 1, errors: seen.errors,
+        buffered: [], first: seen.first,
+      }),
+    };
+    for (const kind of ["video", "audio"]) pc.addTransceiver(kind, { direction: "recvonly" });
+    pc.ontrack = (e) => stream.addTrack(e.track);
+    pc.onconnectionstatechange = () => pc.connectionState === "failed" && seen.errors.push({ text: "the connection failed (fatal)" });
+    video.srcObject = stream;
+    video.play().catch(() => {});
+    video.requestVideoFrameCallback(() => (seen.first = performance.now() - begun));
+    await pc.setLocalDescription();
+    const answer = await fetch(url, { method: "POST", headers: { "content-type": "application/sdp" }, body: pc.localDescription.sdp });
+    const text = await answer.text();
+    if (answer.status !== 201) return void seen.errors.push({ text: `${answer.status} ${text}` });
+    await pc.setRemoteDescription({ type: "answer", sdp: text });
+  },
+};
+players.whip = {
+  start: async (url) => {
+    const canvas = document.createElement("canvas"), g = canvas.getContext("2d", { alpha: false }), seen = { errors: [] };
+    [canvas.width, canvas.height] = [640, 360];
+    const draw = () => {
+      const n = Math.floor((Date.now() * 30) / 1000) % 720, check = (n ^ (n >> 4) ^ (n >> 8) ^ 10) & 15;
+      const bits = [1, 0, ...[9, 8, 7, 6, 5, 4, 3, 2, 1, 0].map((b) => (n >> b) & 1), ...[3, 2, 1, 0].map((b) => (check >> b) & 1)];
+      g.fillStyle = `hsl(${n} 60% 40%)`;
+      g.fillRect(0, 0, 640, 360);
+      bits.forEach((bit, i) => ((g.fillStyle = bit ? "#fff" : "#000"), g.fillRect(i * 40, 0, 40, 24)));
+    };
+    setInterval(draw, 1000 / 60);
+    const audio = new AudioContext(), tone = new OscillatorNode(audio), sound = audio.createMediaStreamDestination();
+    tone.connect(sound);
+    tone.start();
+    const video = document.getElementById("video"), pc = new RTCPeerConnection();
+    video.srcObject = canvas.captureStream(30);
+    video.play().catch(() => {});
+    window.shoal = {
+      video, pc,
+      state: () => ({
+        phase: pc.connectionState, node: "", latency: null, glass: null, switches: [], stalls: 0, jumps: 0, rounds: 1, errors: seen.errors, buffered: [],
+      }),
+    };
+    const [track] = video.srcObject.getVideoTracks();
+    const layers = [{ rid: "q", scaleResolutionDownBy: 4 }, { rid: "h", scaleResolutionDownBy: 2 }, { rid: "f" }];
+    const simulcast = window.watchCodec === "simulcast";
+    const sender = pc.addTransceiver(track, simulcast ? { direction: "sendonly", sendEncodings: layers } : { direction: "sendonly" });
+    pc.addTransceiver(sound.stream.getAudioTracks()[0], { direction: "sendonly" });
+    if (window.watchCodec && !simulcast) {
+      const wanted = (c) => c.mimeType.toLowerCase() === `video/${window.watchCodec}`.toLowerCase();
+      const all = RTCRtpSender.getCapabilities("video").codecs;
+      if (!all.some(wanted)) seen.errors.push({ text: `this browser does not encode ${window.watchCodec} (fatal)` });
+      else sender.setCodecPreferences(all.filter(wanted));
+    }
+    await pc.setLocalDescription();
+    const answer = await fetch(url, { method: "POST", headers: { "content-type": "application/sdp" }, body: pc.localDescription.sdp });
+    const text = await answer.text();
+    if (answer.status !== 201) return void seen.errors.push({ text: `${answer.status} ${text}` });
+    await pc.setRemoteDescription({ type: "answer", sdp: text });
+  },
+};
+
 let server = null;
 if (options.player !== "page") {
   const { script: path, start } = players[options.player];
@@ -174,6 +244,7 @@ if (options.player !== "page") {
   });
   await new Promise((go) => server.listen(0, "127.0.0.1", go));
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  await page.evaluate((codec) => (window.watchCodec = codec), options.codec);
   await page.evaluate(start, target);
 } else {
   await page.goto(target, { waitUntil: "domcontentloaded" });
@@ -209,7 +280,7 @@ while (!ended && Date.now() < until) {
     return {
       currentTime: video.currentTime, readyState: video.readyState, paused: video.paused, width: video.videoWidth, frame,
       node: s.node, latency: s.latency, glass: s.glass, switches: s.switches.length, stalls: s.stalls, jumps: s.jumps, rounds: s.rounds,
-      buffered: s.buffered, phase: s.phase, errors: s.errors.length, lastError: s.errors.at(-1)?.text ?? null,
+      buffered: s.buffered, phase: s.phase, errors: s.errors.length, lastError: s.errors.at(-1)?.text ?? null, first: s.first ?? null,
       reloaded: window.watchMark === undefined, changes: s.switches,
     };
   }).catch((e) => ({ broken: String(e) }));

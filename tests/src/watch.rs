@@ -6,7 +6,10 @@ use std::{path::Path, time::Duration};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::{lab::Running, stage::Stage};
+use crate::{
+    lab::{Host, Running},
+    stage::Stage,
+};
 
 /// Pictures in the demo's clip: its bar code counts modulo this.
 const CLIP: i64 = 720;
@@ -21,6 +24,8 @@ pub struct Sample {
     pub at: i64,
     /// The video element's time in seconds.
     pub current_time: f64,
+    /// Across, in pixels; 0 without a picture.
+    pub width: u32,
     /// The number in the picture's bar code.
     pub frame: Option<i64>,
     /// The node that is asked, as the player names it.
@@ -41,9 +46,27 @@ pub struct Sample {
     pub errors: usize,
     /// The newest.
     pub last_error: Option<String>,
+    /// Of WebRTC: from its offer to the first picture, in milliseconds.
+    pub first: Option<f64>,
 }
 
 impl Sample {
+    /// How old the picture is, of a clip that began at a Unix time in milliseconds, in milliseconds.
+    #[must_use]
+    pub fn age(&self, began: i64) -> Option<f64> {
+        let round = f64::from(u32::try_from(CLIP).ok()?) * 1000.0 / RATE;
+        let made = f64::from(u32::try_from(self.frame?).ok()?) * 1000.0 / RATE;
+        #[expect(clippy::cast_precision_loss, reason = "days at most")]
+        let now = (self.at - began) as f64;
+        let age = (now - made).rem_euclid(round);
+        // A picture that was drawn a moment before its number's time is not a round old.
+        Some(if age > round - 500.0 {
+            age - round
+        } else {
+            age
+        })
+    }
+
     /// The picture's number minus what the media time says, in pictures of the clip's round: the same for as long as
     /// the timeline has no gap and leaves nothing out.
     fn offset(&self) -> Option<i64> {
@@ -58,11 +81,19 @@ pub struct Viewer(Running);
 
 impl Viewer {
     /// Opens a URL; `player` is `page` for a page of Shoal's own, `hls.js`, `shaka` or `dash.js` for
-    /// a playlist or a DASH description.
+    /// a playlist or a DASH description, `whep` for a stream by WebRTC, `whip` to publish by it.
     ///
     /// # Errors
     /// Where the browser's driver is not installed (`npm install` in `tests/browser`) or does not start.
     pub fn open(stage: &Stage, url: &str, player: &str) -> anyhow::Result<Self> {
+        Self::start(stage, stage.viewer(), &[url, "--player", player])
+    }
+
+    /// The same on any machine, with more of the driver's options.
+    ///
+    /// # Errors
+    /// As [`Viewer::open`].
+    pub fn start(stage: &Stage, host: &Host, arguments: &[&str]) -> anyhow::Result<Self> {
         let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
         anyhow::ensure!(
             ["playwright-core", "hls.js", "shaka-player", "dashjs"]
@@ -71,13 +102,14 @@ impl Viewer {
             "the browser's driver is not installed: run `npm install` in {}",
             browser.display()
         );
-        let mut command = stage.viewer().command("node");
+        let mut command = host.command("node");
         command
             .arg(browser.join("watch.mjs"))
-            .args([url, "--player", player, "--every", "100"])
+            .args(arguments)
+            .args(["--every", "100"])
             .env("TMPDIR", stage.home())
             .env("HOME", stage.home());
-        Ok(Self(stage.viewer().spawn(&mut command)?))
+        Ok(Self(host.spawn(&mut command)?))
     }
 
     /// All samples so far.

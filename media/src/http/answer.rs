@@ -35,27 +35,29 @@ pub(super) fn cors(headers: &mut HeaderMap) {
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "Accept-Ranges, Age, Content-Length, Content-Range, Date, Location, Retry-After, Shoal-Node",
+            "Accept-Ranges, Age, Content-Length, Content-Range, Date, ETag, Link, Location, Retry-After, \
+             Shoal-Lacks, Shoal-Node",
         ),
     );
 }
 
-/// What a browser asks before it asks.
-pub(super) fn preflight() -> Answer {
+/// What a browser asks before it asks: methods, and headers that it may send.
+pub(super) fn preflight(methods: &'static str, asked: &'static str) -> Answer {
     let mut answer = status(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
     for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, asked),
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-        (header::ALLOW, "GET, HEAD, OPTIONS"),
+        (header::ALLOW, methods),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
     answer
 }
 
-fn status(status: StatusCode) -> Answer {
+/// An answer without a body.
+pub(super) fn status(status: StatusCode) -> Answer {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
     cors(answer.headers_mut());

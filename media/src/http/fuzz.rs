@@ -52,6 +52,10 @@ fn paths(bytes: &[u8]) {
         Target::Time => format!("/play/{id}/time"),
         Target::File(form) => format!("/play/{id}.{}", form.ending()),
         Target::Mpd => format!("/play/{id}/cmaf/index.mpd"),
+        Target::WebRtc(session) => {
+            let session = session.as_deref().map(|s| format!("/{s}"));
+            format!("/play/{id}/webrtc{}", session.unwrap_or_default())
+        }
         Target::Index(c) => format!("/play/{id}/{}/index.m3u8", folder(*c)),
         Target::Playlist(c, name) => format!("/play/{id}/{}/{name}.m3u8", folder(*c)),
         Target::Init(epoch, name, n) => format!("/play/{id}/cmaf/{epoch}/{name}/init-{n}.mp4"),
@@ -88,6 +92,7 @@ fn path_seeds() -> Vec<Vec<u8>> {
         ".m3u8",
         "/embed",
         "/whep",
+        "/webrtc/abc",
     ]
     .iter()
     .map(|rest| format!("{ID}{rest}").into_bytes())

@@ -1,9 +1,11 @@
-//! `/play/*` and `/resolve/*` over HTTP: playlists, segments, the player page, resolution and steering.
+//! `/play/*`, `/resolve/*`, `/webrtc/*` and `/ingest/*` over HTTP: playlists, segments, the player page, resolution,
+//! steering, and the offers of WebRTC.
 //!
 //! - [`Http::router`] is the one entry; it runs under HTTP/1.1 and HTTP/2, plain or TLS alike.
 //! - `dash` has the description, the origin's time, and the segment at the edge as it comes.
 //! - `file` has the containers that last as long as the broadcast.
-//! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them.
+//! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them;
+//!   `webrtc` has WHIP and WHEP.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
 //! `{"code": …, "error": …}`.
@@ -19,6 +21,7 @@ pub(crate) mod fuzz;
 mod hls;
 mod path;
 mod play;
+mod webrtc;
 
 pub(crate) use play::without_port;
 
@@ -32,6 +35,7 @@ use crate::{
     hls::Hub,
     ports::{Gate, Resolve},
     supply::Supply,
+    webrtc::WebRtc,
 };
 
 /// What the router needs.
@@ -49,6 +53,8 @@ pub struct HttpOptions {
     pub resolve: Arc<dyn Resolve>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// WebRTC, where this node offers it.
+    pub webrtc: Option<WebRtc>,
 }
 
 /// The HTTP side of outputs: a router and what it counts. Cheap to clone.
@@ -56,6 +62,8 @@ pub struct HttpOptions {
 pub struct Http {
     hub: Arc<Hub>,
     audience: Audience,
+    supply: Arc<dyn Supply>,
+    webrtc: Option<WebRtc>,
     node: NodeId,
     gate: Arc<dyn Gate>,
     resolve: Arc<dyn Resolve>,
@@ -79,10 +87,13 @@ impl Http {
             gate,
             resolve,
             clock,
+            webrtc,
         } = options;
         Self {
-            hub: Hub::new(supply, Arc::clone(&clock)),
+            hub: Hub::new(Arc::clone(&supply), Arc::clone(&clock)),
             audience,
+            supply,
+            webrtc,
             node,
             gate,
             resolve,
@@ -90,7 +101,7 @@ impl Http {
         }
     }
 
-    /// Routes for `/play`, `/play/*` (the player page's files included) and `/resolve/*`. A caller's address is taken from axum's
+    /// Routes for `/play`, `/play/*` (the player page's files included), `/resolve/*`, `/webrtc/*` and `/ingest/*`. A caller's address is taken from axum's
     /// `ConnectInfo<SocketAddr>`; without it viewers are nowhere (`::/56`).
     pub fn router(&self) -> Router {
         Router::new()
@@ -98,16 +109,20 @@ impl Http {
             .route("/play/", any(play::handle))
             .route("/play/{*path}", any(play::handle))
             .route("/resolve/{*path}", any(play::handle))
+            .route("/webrtc", any(webrtc::whip))
+            .route("/webrtc/{*path}", any(webrtc::whip))
+            .route("/ingest/{*path}", any(webrtc::ingest))
             .with_state(self.clone())
             .merge(crate::page::router())
     }
 
-    /// Viewers by broadcast: those of segments seen in the last ten seconds, and those of single frames, by whatever
+    /// Viewers by broadcast: those of segments seen in the last ten seconds, those of single frames, by whatever
     /// protocol.
     #[must_use]
     pub fn sessions(&self) -> Vec<(BroadcastId, usize)> {
         let mut counts = self.audience.counts();
-        for (broadcast, viewers) in self.hub.sessions() {
+        let connected = self.webrtc.iter().flat_map(WebRtc::viewers);
+        for (broadcast, viewers) in self.hub.sessions().into_iter().chain(connected) {
             *counts.entry(broadcast).or_default() += viewers;
         }
         counts.into_iter().collect()

@@ -36,6 +36,8 @@ pub(super) enum Target {
     Mpd,
     /// `/play/ID.mkv` and the like: a container as long as the broadcast lasts.
     File(Form),
+    /// WHEP: an offer, or the session with this name.
+    WebRtc(Option<String>),
     /// A multivariant playlist.
     Index(Container),
     /// A media playlist of this rendition.
@@ -77,6 +79,10 @@ fn below(rest: &str) -> Result<Target, BadPath> {
     let container = match first {
         "steering" if rest.is_empty() => return Ok(Target::Steering),
         "time" if rest.is_empty() => return Ok(Target::Time),
+        "webrtc" | "whep" => {
+            let session = Some(rest).filter(|rest| !rest.is_empty());
+            return Ok(Target::WebRtc(session.map(str::to_owned)));
+        }
         "cmaf" => Container::Cmaf,
         "hls" => Container::Ts,
         _ => return alias(first, rest),
@@ -129,14 +135,16 @@ fn alias(name: &str, rest: &str) -> Result<Target, BadPath> {
         "cmaf" | "llhls" | "ll-hls" | "any" | "all" => "cmaf",
         "dash" | "mpd" => "dash",
         "html" | "embed" => return Ok(Target::Redirect(String::new())),
+        // Offers come to all names of it, and a client need not follow a redirect.
+        "webrtc" | "whep" if rest.is_empty() => return Ok(Target::WebRtc(None)),
         "mp4" | "progressive" => return file(Form::Mp4, rest),
         "webm" => return file(Form::Webm, rest),
         "mkv" => return file(Form::Mkv, rest),
         "ts" | "mpegts" => return file(Form::Ts, rest),
         "flv" => return file(Form::Flv, rest),
         "aac" | "audio" => return file(Form::Aac, rest),
-        "webrtc" | "whep" | "srt" | "rtmp" | "rtsp" | "smooth" | "hss" | "hds" | "f4m" | "sdp"
-        | "h264" | "dtsc" | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
+        "srt" | "rtmp" | "rtsp" | "smooth" | "hss" | "hds" | "f4m" | "sdp" | "h264" | "dtsc"
+        | "wsmp4" | "wswebrtc" => return Err(BadPath::Protocol),
         _ => return Err(BadPath::Unknown),
     };
     let (folder, index) = match folder {
@@ -209,7 +217,6 @@ mod tests {
         ] {
             assert_eq!(target(alias), Ok(Target::Redirect(path.into())), "{alias}");
         }
-        assert_eq!(target("/whep"), Err(BadPath::Protocol));
         for (path, form) in [
             (".mkv", Form::Mkv),
             ("/mpegts", Form::Ts),
@@ -219,6 +226,14 @@ mod tests {
             assert_eq!(target(path), Ok(Target::File(form)), "{path}");
         }
         assert_eq!(target("/mkv/more"), Err(BadPath::Unknown));
+        for whep in ["/webrtc", "/whep", "/WHEP", ".webrtc"] {
+            assert_eq!(target(whep), Ok(Target::WebRtc(None)), "{whep}");
+        }
+        assert_eq!(
+            target("/webrtc/abc"),
+            Ok(Target::WebRtc(Some("abc".into())))
+        );
+        assert_eq!(target("/srt"), Err(BadPath::Protocol));
         assert_eq!(target("/nothing"), Err(BadPath::Unknown));
         assert_eq!(target("/cmaf/10/v0/7.m4s"), Err(BadPath::Unknown));
         assert_eq!(read("/play"), Err(BadPath::Missing));

@@ -17,6 +17,7 @@ use super::{
     answer::{self, Answer},
     dash, file, hls,
     path::{self, BadPath, Target},
+    webrtc,
 };
 use crate::{
     hls::{Container, viewer_mark},
@@ -25,16 +26,21 @@ use crate::{
 };
 
 /// A viewer who was sent here by another node is not sent on.
-const SENT: &str = "shoal_from";
+pub(super) const SENT: &str = "shoal_from";
 /// A broadcast that is about to start is waited for this long.
-const LEASE: Duration = Duration::from_secs(5);
+pub(super) const LEASE: Duration = Duration::from_secs(5);
 
 pub(super) async fn handle(State(http): State<Http>, request: Request) -> Answer {
-    let (request, _) = request.into_parts();
+    let (request, body) = request.into_parts();
+    if let Ok((id, Target::WebRtc(session))) = path::read(request.uri.path()) {
+        let viewer = viewer(&http, &request, Protocol::WebRtc);
+        let answer = webrtc::whep(&http, id, session.as_deref(), &viewer, (request, body));
+        return signed(&http, answer.await);
+    }
     let head = match request.method {
         Method::GET => false,
         Method::HEAD => true,
-        Method::OPTIONS => return answer::preflight(),
+        Method::OPTIONS => return answer::preflight("GET, HEAD, OPTIONS", "*"),
         _ => {
             let mut answer = answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -47,11 +53,17 @@ pub(super) async fn handle(State(http): State<Http>, request: Request) -> Answer
             return answer;
         }
     };
-    let mut answer = answer(&http, &request).await.unwrap_or_else(|e| e);
+    let answer = signed(&http, answer(&http, &request).await);
+    if head { without_body(answer) } else { answer }
+}
+
+/// Says which node answered.
+pub(super) fn signed(http: &Http, answer: Result<Answer, Answer>) -> Answer {
+    let mut answer = answer.unwrap_or_else(|e| e);
     if let Ok(label) = header::HeaderValue::from_str(http.node.label().as_str()) {
         answer.headers_mut().insert(answer::NODE, label);
     }
-    if head { without_body(answer) } else { answer }
+    answer
 }
 
 /// The headers alone; the length stays that of the body.
@@ -67,10 +79,10 @@ fn without_body(mut answer: Answer) -> Answer {
 }
 
 async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
-    let (path, query) = (request.uri.path(), request.uri.query().unwrap_or(""));
+    let query = request.uri.query().unwrap_or("");
     let headers = &request.headers;
-    let (id, target) = path::read(path).map_err(bad_path)?;
-    let viewer = viewer(http, request, &target);
+    let (id, target) = path::read(request.uri.path()).map_err(bad_path)?;
+    let viewer = viewer(http, request, protocol(&target));
     match &target {
         Target::Redirect(to) => {
             let query = request.uri.query().map(|q| format!("?{q}"));
@@ -100,11 +112,7 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
     }
     let watch = match http.gate.may_watch(id, &viewer).await {
         Ok(watch) => watch,
-        Err(Refusal::Unavailable(why)) => {
-            return Err(elsewhere(http, id, &viewer, path, query)
-                .unwrap_or_else(|| refused(Refusal::Unavailable(why))));
-        }
-        Err(why) => return Err(refused(why)),
+        Err(why) => return Err(sent_on_or(http, id, &viewer, request, why)),
     };
     if target == Target::Steering {
         return Ok(steering(http, id, &viewer));
@@ -131,7 +139,8 @@ async fn answer(http: &Http, request: &Parts) -> Result<Answer, Answer> {
         | Target::Resolve
         | Target::Steering
         | Target::Redirect(_)
-        | Target::File(_) => Err(bad_path(BadPath::Unknown)),
+        | Target::File(_)
+        | Target::WebRtc(_) => Err(bad_path(BadPath::Unknown)),
     }
 }
 
@@ -147,7 +156,17 @@ async fn leased<T>(lease: impl Future<Output = Result<T, Refusal>>) -> Result<T,
         })
 }
 
-fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
+fn protocol(target: &Target) -> Protocol {
+    match target {
+        Target::Index(Container::Ts) | Target::Playlist(Container::Ts, _) => Protocol::Hls,
+        Target::Media(_, name, _) if name == "ts" => Protocol::Hls,
+        Target::Mpd | Target::Time => Protocol::Dash,
+        Target::File(_) => Protocol::Progressive,
+        _ => Protocol::Cmaf,
+    }
+}
+
+pub(super) fn viewer(http: &Http, request: &Parts, protocol: Protocol) -> Viewer {
     let headers = &request.headers;
     let peer = request
         .extensions
@@ -155,13 +174,6 @@ fn viewer(http: &Http, request: &Parts, target: &Target) -> Viewer {
         .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(a)| a.ip());
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
     let host = request.uri.host().or(host.map(without_port));
-    let protocol = match target {
-        Target::Index(Container::Ts) | Target::Playlist(Container::Ts, _) => Protocol::Hls,
-        Target::Media(_, name, _) if name == "ts" => Protocol::Hls,
-        Target::Mpd | Target::Time => Protocol::Dash,
-        Target::File(_) => Protocol::Progressive,
-        _ => Protocol::Cmaf,
-    };
     Viewer {
         prefix: Prefix::of_viewer(http.resolve.viewer_address(peer, headers)),
         protocol,
@@ -185,17 +197,32 @@ fn wants_html(headers: &HeaderMap) -> bool {
         .is_some_and(|v| v.contains("text/html"))
 }
 
-/// To the best other node, once.
-fn elsewhere(
+/// Whether another node sent the caller here.
+pub(super) fn was_sent(request: &Parts) -> bool {
+    let query = request.uri.query().unwrap_or("");
+    query.split('&').any(|p| p.starts_with(SENT))
+}
+
+/// Why a viewer may not watch; one whom another node may serve is sent there, once.
+pub(super) fn sent_on_or(
     http: &Http,
     id: PlaybackId,
     viewer: &Viewer,
-    path: &str,
-    query: &str,
-) -> Option<Answer> {
-    if query.split('&').any(|p| p.starts_with(SENT)) {
+    request: &Parts,
+    why: Refusal,
+) -> Answer {
+    let elsewhere = matches!(why, Refusal::Unavailable(_))
+        .then(|| elsewhere(http, id, viewer, request))
+        .flatten();
+    elsewhere.unwrap_or_else(|| refused(why))
+}
+
+/// To the best other node.
+fn elsewhere(http: &Http, id: PlaybackId, viewer: &Viewer, request: &Parts) -> Option<Answer> {
+    if was_sent(request) {
         return None;
     }
+    let (path, query) = (request.uri.path(), request.uri.query().unwrap_or(""));
     let own = http.node.label();
     let ways = http.resolve.pathways(id, viewer);
     let way = ways.iter().find(|w| w.id != own.as_str())?;
@@ -278,7 +305,7 @@ fn bad_path(why: BadPath) -> Answer {
     answer::error(status, word, text, None)
 }
 
-fn refused(why: Refusal) -> Answer {
+pub(super) fn refused(why: Refusal) -> Answer {
     match why {
         Refusal::Unknown(text) => {
             answer::error(StatusCode::NOT_FOUND, "VIEW_KEY_NOT_FOUND", &text, None)

@@ -238,6 +238,7 @@ impl House {
             gate,
             resolve: Arc::new(Ways),
             clock: Arc::clone(&clock),
+            webrtc: None,
         });
         let claim = Claim {
             stamp: Hlc(1),

@@ -255,12 +255,13 @@ impl Site {
         }
         let on = |port: u16| SocketAddr::new(ip, port);
         let text = format!(
-            "data = {dir:?}\n\n[listen]\nhttp = \"{}\"\nhttps = \"{}\"\nrtmp = \"{}\"\nsrt = \"{}\"\ndns = \"{}\"\ncontrol = \"{}\"\n\
+            "data = {dir:?}\n\n[listen]\nhttp = \"{}\"\nhttps = \"{}\"\nrtmp = \"{}\"\nsrt = \"{}\"\nwebrtc = \"{}\"\ndns = \"{}\"\ncontrol = \"{}\"\n\
              media = \"{}\"\n\n[place]\nlat = {lat:.2}\nlon = {lon:.2}\nregion = \"{region}\"\nprefixes = [\n{prefixes}]\n",
             on(ports.http),
             on(ports.https),
             on(ports.rtmp),
             on(ports.srt),
+            on(ports.webrtc),
             on(ports.dns),
             on(ports.control),
             on(ports.media),

@@ -14,6 +14,8 @@ pub(super) struct Ports {
     pub rtmp: u16,
     /// SRT, UDP.
     pub srt: u16,
+    /// WebRTC, UDP and TCP.
+    pub webrtc: u16,
     /// DNS, UDP and TCP.
     pub dns: u16,
     /// Links between nodes, UDP.
@@ -27,6 +29,7 @@ const HTTP: [u16; 4] = [80, 8080, 18080, 28080];
 const HTTPS: [u16; 4] = [443, 8443, 18443, 28443];
 const RTMP: [u16; 3] = [1935, 11935, 21935];
 const SRT: [u16; 3] = [8889, 18889, 28889];
+const WEBRTC: [u16; 3] = [18203, 28203, 38203];
 const DNS: [u16; 4] = [53, 5353, 15353, 25353];
 const CONTROL: [u16; 3] = [7380, 17380, 27380];
 const MEDIA: [u16; 3] = [7381, 17381, 27381];
@@ -37,6 +40,10 @@ fn tcp_free(ip: IpAddr, port: u16) -> bool {
 
 fn udp_free(ip: IpAddr, port: u16) -> bool {
     listen::udp("demo", SocketAddr::new(ip, port)).is_ok()
+}
+
+fn both_free(ip: IpAddr, port: u16) -> bool {
+    tcp_free(ip, port) && udp_free(ip, port)
 }
 
 fn first(candidates: &[u16], ips: &[IpAddr], free: impl Fn(IpAddr, u16) -> bool) -> Option<u16> {
@@ -52,9 +59,8 @@ fn ports(ips: &[IpAddr]) -> Option<Ports> {
         https: first(&HTTPS, ips, tcp_free)?,
         rtmp: first(&RTMP, ips, tcp_free)?,
         srt: first(&SRT, ips, udp_free)?,
-        dns: first(&DNS, ips, |ip, port| {
-            tcp_free(ip, port) && udp_free(ip, port)
-        })?,
+        webrtc: first(&WEBRTC, ips, both_free)?,
+        dns: first(&DNS, ips, both_free)?,
         control: first(&CONTROL, ips, udp_free)?,
         media: first(&MEDIA, ips, udp_free)?,
     })

@@ -14,6 +14,7 @@ mod holders;
 mod live;
 mod place;
 mod probe;
+mod publish;
 mod ready;
 mod resolve;
 mod tls;

@@ -1,10 +1,10 @@
 //! Where viewers and streamers can go: `/play/ID`, `/resolve/ID`, Content Steering, `resolveViewerEndpoint`,
 //! `resolveIngestEndpoint`. All rank the same candidates as DNS does, through `routing`.
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use api::ports::{
-    Asker as ApiAsker, ContentFacts, Forward, ForwardError, IngestEndpoint, IngestEndpoints,
-    IngestKind, ResolveError, Resolver, ViewerEndpoint, ViewerEndpoints,
+    Asker as ApiAsker, ContentFacts, Forward, ForwardError, IngestEndpoints, ResolveError,
+    Resolver, ViewerEndpoint, ViewerEndpoints,
 };
 use bytes::Bytes;
 use dns::Work;
@@ -27,16 +27,26 @@ use super::{
 };
 
 /// How many endpoints an answer names.
-const ENDPOINTS: usize = 5;
+pub(super) const ENDPOINTS: usize = 5;
 const NOBODY_SERVES: &str = "no node can serve this stream at the moment: try again shortly";
 
 /// How a base URL is written for somebody.
 #[derive(Clone, Copy, Debug)]
-struct Style<'a> {
-    secure: bool,
+pub(super) struct Style<'a> {
+    pub(super) secure: bool,
     /// The host that was asked for: inside the mesh's names, answers are names; else addresses, for a caller who does
     /// not resolve through the mesh.
-    host: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
+}
+
+/// Scheme, host and port (RFC 6454 6.2).
+pub(super) fn origin(secure: bool, host: &str, port: u16) -> String {
+    match (secure, port) {
+        (true, 443) => format!("https://{host}"),
+        (false, 80) => format!("http://{host}"),
+        (true, port) => format!("https://{host}:{port}"),
+        (false, port) => format!("http://{host}:{port}"),
+    }
 }
 
 pub(super) struct Decision {
@@ -45,7 +55,7 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    fn members(&self) -> impl Iterator<Item = (&Arc<Member>, &routing::rank::Scored)> {
+    pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<Member>, &routing::rank::Scored)> {
         self.ranked
             .chosen
             .iter()
@@ -91,7 +101,7 @@ impl House {
     }
 
     /// Scheme, host and port of a member's playback.
-    fn base_url(
+    pub(super) fn base_url(
         &self,
         config: &Config,
         tenant: TenantId,
@@ -124,12 +134,7 @@ impl House {
             None if addr.is_ipv6() => format!("[{}]", addr.ip()),
             None => addr.ip().to_string(),
         };
-        Some(match (style.secure, addr.port()) {
-            (true, 443) => format!("https://{host}"),
-            (false, 80) => format!("http://{host}"),
-            (true, port) => format!("https://{host}:{port}"),
-            (false, port) => format!("http://{host}:{port}"),
-        })
+        Some(origin(style.secure, &host, addr.port()))
     }
 
     fn stream(&self, id: PlaybackId) -> Result<Stream, Refusal> {
@@ -183,10 +188,12 @@ impl House {
             let cmaf = format!("{base_url}/play/{id}/cmaf/index.m3u8");
             let hls = format!("{base_url}/play/{id}/hls/index.m3u8");
             let dash = format!("{base_url}/play/{id}/cmaf/index.mpd");
+            let whep = format!("{base_url}/play/{id}/webrtc");
             Some(ViewerEndpoint {
                 node_id: member.id,
                 outputs: json!({
                     "cmaf": { "url": cmaf }, "hls": { "url": hls }, "dash": { "url": dash },
+                    "whep": { "url": whep },
                 }),
                 url: cmaf,
                 protocol: "cmaf".into(),
@@ -198,59 +205,6 @@ impl House {
         };
         let all = decision.members().filter_map(endpoint);
         all.take(ENDPOINTS).collect()
-    }
-
-    /// The chosen nodes as streamers are told of them.
-    fn ingest_endpoints(
-        &self,
-        (tenant, key): (TenantId, &StreamKey),
-        decision: &Decision,
-    ) -> Vec<IngestEndpoint> {
-        let config = self.mesh.records().config();
-        let label = config.tenant(tenant).and_then(|t| t.label.clone());
-        let under = label.map(|l| format!("{l}.{}.{}", config.suffix(), config.base()));
-        let rtmp = |host: &str, addr: SocketAddr| match addr.port() {
-            1935 => format!("rtmp://{host}/live/{}", key.expose()),
-            port => format!("rtmp://{host}:{port}/live/{}", key.expose()),
-        };
-        let srt = |host: &str, addr: SocketAddr| {
-            format!("srt://{host}:{}?streamid={}", addr.port(), key.expose())
-        };
-        let mut endpoints = Vec::new();
-        for (member, scored) in decision.members().take(ENDPOINTS) {
-            let at = |service| verified(member, service).into_iter().next();
-            let (over_rtmp, over_srt) = (at(Service::Rtmp), at(Service::Srt));
-            let Some(addr) = over_rtmp.or(over_srt) else {
-                continue;
-            };
-            let scheme = if over_rtmp.is_some() { "rtmp" } else { "srt" };
-            let endpoint = |host: String, kind| IngestEndpoint {
-                node_id: member.id,
-                rtmp_url: over_rtmp.map(|addr| rtmp(&host, addr)),
-                base_url: format!("{scheme}://{host}"),
-                whip_url: None,
-                srt_url: over_srt.map(|addr| srt(&host, addr)),
-                region: member.place.as_ref().map(|p| p.region().to_string()),
-                load_score: -f64::from(scored.total),
-                cluster_id: member.cluster,
-                kind,
-            };
-            if let Some(under) = &under {
-                if endpoints.is_empty() {
-                    endpoints.push(endpoint(
-                        format!("edge-ingest.{under}"),
-                        IngestKind::TenantAlias,
-                    ));
-                }
-                endpoints.push(endpoint(
-                    format!("{}.{under}", member.id.label()),
-                    IngestKind::NodeSpecific,
-                ));
-            } else {
-                endpoints.push(endpoint(addr.ip().to_string(), IngestKind::NodeSpecific));
-            }
-        }
-        endpoints
     }
 
     /// The document of `/play/ID`, with the route by which frames reach each holder.
@@ -322,6 +276,14 @@ impl Resolve for ResolveDesk {
         viewer: &'a Viewer,
     ) -> BoxFuture<'a, Result<Value, Refusal>> {
         futures::future::ready(self.0.document(id, viewer)).boxed()
+    }
+
+    fn publish_at<'a>(
+        &'a self,
+        key: &'a StreamKey,
+        publisher: &'a Viewer,
+    ) -> BoxFuture<'a, Option<Pathway>> {
+        futures::future::ready(self.0.publish_at(key, publisher)).boxed()
     }
 
     fn pathways(&self, id: PlaybackId, viewer: &Viewer) -> Vec<Pathway> {

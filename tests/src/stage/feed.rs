@@ -1,6 +1,6 @@
 //! A publisher of our own, for an order of arrival that no encoder can be told to have.
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,6 +17,7 @@ use crate::lab::Host;
 
 /// A publication under way. Dropped, it is ended as an encoder ends.
 pub struct Feed {
+    began: Arc<OnceLock<i64>>,
     stop: CancellationToken,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -24,6 +25,8 @@ pub struct Feed {
 impl Feed {
     /// Publishes tags when they are due, from a machine, to a node's address.
     pub(super) fn start(host: Arc<Host>, target: Target, tags: Vec<(Duration, Tag)>) -> Self {
+        let began = Arc::new(OnceLock::new());
+        let begins = Arc::clone(&began);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -34,6 +37,7 @@ impl Feed {
                 runtime.block_on(async {
                     let clock: Arc<dyn Clock> = Arc::new(RealClock::start());
                     let mut publisher = Publisher::connect(&target, 1).await?;
+                    begins.get_or_init(|| i64::try_from(clock.unix().0).unwrap_or_default());
                     publisher.send_paced(tags, &clock, &stopped).await?;
                     publisher.finish().await?;
                     anyhow::Ok(())
@@ -41,9 +45,16 @@ impl Feed {
             })
         });
         Self {
+            began,
             stop,
             thread: Some(thread),
         }
+    }
+
+    /// When its first tag was sent, as a Unix time in milliseconds, once it was.
+    #[must_use]
+    pub fn began(&self) -> Option<i64> {
+        self.began.get().copied()
     }
 
     /// Ends it.

@@ -213,12 +213,13 @@ pub(super) fn prepare(
         .collect();
     let on = |port: u16| format!("\"10.{net}.0.1:{port}\"");
     let text = format!(
-        "data = {data:?}\n\n[listen]\nhttp = {}\nhttps = {}\nrtmp = {}\nsrt = {}\ndns = {}\ncontrol = {}\nmedia = {}\n\n[place]\n\
+        "data = {data:?}\n\n[listen]\nhttp = {}\nhttps = {}\nrtmp = {}\nsrt = {}\nwebrtc = {}\ndns = {}\ncontrol = {}\nmedia = {}\n\n[place]\n\
          lat = {lat}\nlon = {lon}\nregion = \"{region}\"\nprefixes = [\n{prefixes}]\n",
         on(80),
         on(443),
         on(1935),
         on(8889),
+        on(18203),
         on(53),
         on(7380),
         on(7381),

@@ -119,6 +119,7 @@ impl Machine {
             ("https", 18443),
             ("rtmp", 11935),
             ("srt", 18889),
+            ("webrtc", 28203),
             ("dns", 15353),
             ("control", 17380),
             ("media", 17381),
