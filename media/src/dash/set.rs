@@ -15,6 +15,9 @@ use crate::{
     pack::{EPOCH_ZERO, rescale, ticks},
 };
 
+/// The largest power of ten in 31 bits.
+const LOW: u64 = 1_000_000_000;
+
 /// A run and what is listed of it.
 pub(super) struct Line<'a> {
     pub(super) run: &'a Run<'a>,
@@ -135,7 +138,13 @@ fn template(xml: &mut Xml, period: &Period<'_>, line: &Line<'_>, track: &Track, 
     let (run, timescale) = (line.run, track.timescale);
     let (epoch, name, number) = (period.epoch.id, &run.rendition.name, run.first().number);
     let initialization = format!("{epoch}/{name}/init-{config}.mp4");
-    let media = format!("{epoch}/{name}/$Number$.m4s");
+    // In two pieces: ffmpeg counts with 32 bits. A segment whose number has other high digits than the first listed one,
+    // as some have for half a minute once in years, is not found.
+    let (high, number) = (number / LOW, number % LOW);
+    let media = match high {
+        0 => format!("{epoch}/{name}/$Number$.m4s"),
+        _ => format!("{epoch}/{name}/{high}$Number%09d$.m4s"),
+    };
     let offset = offset(period, timescale);
     let mut attributes: Vec<(&str, &dyn Display)> = vec![
         ("timescale", &timescale),

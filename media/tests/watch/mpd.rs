@@ -134,6 +134,7 @@ pub(crate) fn segments(mpd: &Element) -> Vec<Listed> {
                             text.replace("$RepresentationID$", id)
                                 .replace("$Number$", &number.to_string())
                                 .replace("$Number%05d$", &format!("{number:05}"))
+                                .replace("$Number%09d$", &format!("{number:09}"))
                                 .replace("$Time$", &time.to_string())
                         };
                         all.push(Listed {

@@ -108,3 +108,14 @@ async fn ffmpeg_plays_both_containers_live_without_a_word() {
     let said: Vec<&str> = cmaf.lines().filter(other).collect();
     assert!(said.is_empty(), "{said:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_reads_the_dash_description_without_a_word() {
+    let mut house = House::open(RealClock::start());
+    let address = house.listen().await;
+    for tag in clip("30", 16, "expr:gte(t,n_forced*2)").await {
+        house.push(&tag);
+    }
+    let args = format!("-i http://{address}/play/{ID}/cmaf/index.mpd -t 10 -f null -");
+    assert_eq!(ffmpeg(&args).await, "");
+}
