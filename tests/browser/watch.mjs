@@ -215,7 +215,8 @@ players.whip = {
       }),
     };
     const [track] = video.srcObject.getVideoTracks();
-    const layers = [{ rid: "q", scaleResolutionDownBy: 4 }, { rid: "h", scaleResolutionDownBy: 2 }, { rid: "f" }];
+    // Of pictures of this size Chromium sends two layers at most.
+    const layers = [{ rid: "h", scaleResolutionDownBy: 2 }, { rid: "f" }];
     const simulcast = window.watchCodec === "simulcast";
     const sender = pc.addTransceiver(track, simulcast ? { direction: "sendonly", sendEncodings: layers } : { direction: "sendonly" });
     pc.addTransceiver(sound.stream.getAudioTracks()[0], { direction: "sendonly" });

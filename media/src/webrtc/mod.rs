@@ -6,7 +6,7 @@
 //!  UDP, TCP ◄─► Door ◄─ Place ─► Link ─► Publishing ─► ingest::Publication ─► origin
 //!                                     └► Watching  ◄── live::Broadcast
 //! ```
-//! - [`Publishing`](whip::Publishing) and [`Watching`](whep::Watching) have no I/O and no clock: datagrams, time and frames in, datagrams out.
+//! - `whip::Publishing` and `whep::Watching` have no I/O and no clock: datagrams, time and frames in, datagrams out.
 //! - This side is ICE-lite (RFC 8445 2.5): its candidates are in the answer, so media flows one round trip later.
 //! - Sessions are bounded, and those that are not connected are bounded further and end after 10 s.
 mod door;

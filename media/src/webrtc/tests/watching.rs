@@ -166,7 +166,7 @@ fn a_viewer_that_is_too_slow_sees_fewer_pictures_but_none_late() {
     let (client, core) = world.viewer.as_mut().unwrap();
     assert!(core.over().is_none() && client.connected);
     let later: Vec<_> = all.iter().filter(|(_, at)| *at > 10_000).collect();
-    assert!(later.len() > 150, "{} of 1000", later.len());
+    assert!(later.len() > 100, "{} of 1000", later.len());
     let ages = later.iter().map(|(n, at)| at - u64::from(*n) * 20);
     let oldest = ages.max().unwrap();
     assert!(oldest < 1_000, "{oldest} ms");

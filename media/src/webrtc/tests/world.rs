@@ -226,7 +226,7 @@ pub(super) struct World {
     pub(super) rng: SmallRng,
     /// Of a thousand datagrams so many are lost.
     pub(super) loss: u32,
-    /// Towards clients so many bytes a millisecond get through; what would wait longer than 200 ms is lost.
+    /// Towards clients so many bytes a millisecond get through; what would wait longer than 400 ms is lost.
     pub(super) capacity: Option<usize>,
     pub(super) flights: Vec<Flight>,
     pub(super) house: House,
@@ -262,7 +262,7 @@ impl World {
             if let Some(capacity) = self.capacity.filter(|_| from == server()) {
                 let takes = bytes.len() * 1_000 / capacity;
                 at += Duration::from_micros(takes.try_into().unwrap());
-                if at > self.now + 220 * MS {
+                if at > self.now + 420 * MS {
                     return;
                 }
             }
