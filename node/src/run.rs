@@ -317,6 +317,7 @@ pub async fn start(config: Config, dir: &Path) -> anyhow::Result<Running> {
     let playback = media::http::Http::new(media::http::HttpOptions {
         node: house.id,
         audience: audience.clone(),
+        publishers: Some(ingest.clone()),
         supply: Arc::clone(&relay) as _,
         gate: Arc::clone(&house) as _,
         resolve: Arc::new(ResolveDesk(Arc::clone(&house))),

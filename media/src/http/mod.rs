@@ -5,7 +5,7 @@
 //! - `dash` has the description, the origin's time, and the segment at the edge as it comes.
 //! - `file` has the containers that last as long as the broadcast.
 //! - `path` says what a path asks for; `answer` has the shapes of answers; `hls` holds requests until a view has them;
-//!   `webrtc` has WHIP and WHEP.
+//!   `webrtc` has WHIP and WHEP; `push` takes bodies of media in.
 //!
 //! Everything is answered with `Access-Control-Allow-Origin: *`, since players live on other sites. Errors are JSON:
 //! `{"code": …, "error": …}`.
@@ -21,6 +21,7 @@ pub(crate) mod fuzz;
 mod hls;
 mod path;
 mod play;
+mod push;
 mod webrtc;
 
 pub(crate) use play::without_port;
@@ -33,6 +34,7 @@ use routing::model::{BroadcastId, Clock, NodeId};
 use crate::{
     follow::Audience,
     hls::Hub,
+    ingest::Publishers,
     ports::{Gate, Resolve},
     supply::Supply,
     webrtc::WebRtc,
@@ -45,6 +47,8 @@ pub struct HttpOptions {
     pub node: NodeId,
     /// Who watches frame by frame.
     pub audience: Audience,
+    /// Who publishes here, where streams may come as bodies of requests.
+    pub publishers: Option<Publishers>,
     /// Where broadcasts come from.
     pub supply: Arc<dyn Supply>,
     /// Who may watch.
@@ -62,6 +66,7 @@ pub struct HttpOptions {
 pub struct Http {
     hub: Arc<Hub>,
     audience: Audience,
+    publishers: Option<Publishers>,
     supply: Arc<dyn Supply>,
     webrtc: Option<WebRtc>,
     node: NodeId,
@@ -83,6 +88,7 @@ impl Http {
         let HttpOptions {
             node,
             audience,
+            publishers,
             supply,
             gate,
             resolve,
@@ -92,6 +98,7 @@ impl Http {
         Self {
             hub: Hub::new(Arc::clone(&supply), Arc::clone(&clock)),
             audience,
+            publishers,
             supply,
             webrtc,
             node,

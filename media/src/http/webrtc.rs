@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | watch | `POST /play/ID/webrtc`, then `PATCH` and `DELETE` at `/play/ID/webrtc/SESSION` |
 //! | publish | `POST /webrtc/KEY`, or `POST /webrtc` with the key as bearer token; then at `/webrtc/session/SESSION` |
-//! | publish at the best node | `POST /ingest/KEY`: 307 to that node's `/webrtc/KEY`, or the same as there |
+//! | publish at the best node | `POST /ingest/KEY`: 307 to that node's `/webrtc/KEY`, or the same as there; a body of media is taken by `push` |
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
@@ -18,7 +18,7 @@ use routing::model::{PlaybackId, StreamKey};
 use super::{
     Http,
     answer::{self, Answer},
-    hls, play,
+    hls, play, push,
 };
 use crate::{
     ports::{ReachedAt, Refusal, Viewer},
@@ -96,11 +96,18 @@ pub(super) async fn ingest(State(http): State<Http>, request: Request) -> Answer
 }
 
 async fn ingest_answer(http: &Http, parts: Parts, body: Body) -> Result<Answer, Answer> {
+    let key = parts.uri.path().trim_start_matches("/ingest/").to_owned();
+    let key = key.trim_end_matches('/');
+    if let Some(publishers) = &http.publishers
+        && push::is_stream(&parts)
+        && key.len() <= StreamKey::MAX
+    {
+        // A body that has begun cannot be sent elsewhere: it is taken here.
+        return push::answer(publishers, &StreamKey::new(key), &parts, body).await;
+    }
     if parts.method != Method::POST {
         return Err(not_here(&parts.method, None));
     }
-    let key = parts.uri.path().trim_start_matches("/ingest/").to_owned();
-    let key = key.trim_end_matches('/');
     let asked = StreamKey::new(key);
     let viewer = play::viewer(http, &parts, crate::ports::Protocol::WebRtc);
     let better = http.resolve.publish_at(&asked, &viewer).await;

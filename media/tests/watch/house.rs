@@ -234,6 +234,7 @@ impl House {
         let http = Http::new(HttpOptions {
             node: NODE,
             audience: audience.clone(),
+            publishers: None,
             supply,
             gate,
             resolve: Arc::new(Ways),

@@ -228,6 +228,7 @@ impl House {
         let http = Http::new(HttpOptions {
             node: NODE,
             audience,
+            publishers: Some(publishers.clone()),
             supply,
             gate,
             resolve: Arc::new(Ways(elsewhere)),
