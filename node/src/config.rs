@@ -423,7 +423,10 @@ mod tests {
         assert_eq!(config.dns.ttl_seconds, plain.dns.ttl_seconds);
         assert_eq!(config.console.open, plain.console.open);
         assert_eq!(config.srt.latency_ms, plain.srt.latency_ms);
-        assert_eq!(config.listen.control.unwrap().port(), crate::run::CONTROL);
-        assert_eq!(config.listen.media.unwrap().port(), crate::run::MEDIA);
+        assert_eq!(
+            config.listen.control.unwrap().port(),
+            crate::sockets::CONTROL
+        );
+        assert_eq!(config.listen.media.unwrap().port(), crate::sockets::MEDIA);
     }
 }

@@ -10,7 +10,7 @@
 //! - [`cli`], [`commands`], [`terminal`]: what people type and see. [`config`]: the configuration file.
 //! - [`setup`]: founding and joining. [`run`]: a node from start to stop. [`demo`]: three of them on one machine.
 //! - [`house`]: the crates' questions answered from records and view.
-//! - [`listen`], [`http`], [`local`]: sockets. `control`: the mesh's own thread. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
+//! - `sockets`: what a node opens before anything else. [`listen`], [`http`], [`local`]: how, and what they serve. `control`: the mesh's own thread. [`certs`]: the mesh's own certificates. [`load`]: what the machine does.
 //! - [`docs`]: the guide at `/docs`, from `node/guide`.
 //! - [`meters`]: the numbers at `/metrics`.
 //! - [`clock`]: the one place that asks the operating system for the time. [`http_client`]: for own nodes.
@@ -45,5 +45,6 @@ pub mod local;
 pub mod meters;
 pub mod run;
 pub mod setup;
+mod sockets;
 pub mod terminal;
 pub mod webrtc;
