@@ -83,7 +83,7 @@ const players = {
     },
   },
   "dash.js": {
-    script: "dashjs/dist/modern/umd/dash.all.min.js",
+    script: "dashjs",
     start: (url) => {
       const { dashjs } = window;
       const video = document.getElementById("video");

@@ -37,7 +37,7 @@ fn idle_nodes_of_three_wake_seldom() {
         let status = a.say(&["status", "--json"]).json();
         let nodes = status["nodes"].as_array()?.clone();
         let verified =
-            |n: &serde_json::Value| n["services"].as_object().map(|s| s.len()) == Some(6);
+            |n: &serde_json::Value| n["services"].as_object().map(|s| s.len()) == Some(7);
         nodes.iter().all(verified).then_some(())
     })
     .unwrap();
