@@ -51,15 +51,9 @@ pub fn mpd(view: &View) -> String {
         ),
     ];
     xml.within("MPD", head, |xml| {
+        // No ContentSteering: the description is the same at every node and so without a host, and dash.js (5.2) takes a
+        // steering address without one for the page's.
         xml.text("BaseURL", &[("serviceLocation", &BASE_PATHWAY)], "./");
-        xml.text(
-            "ContentSteering",
-            &[
-                ("defaultServiceLocation", &BASE_PATHWAY),
-                ("queryBeforeStart", &"false"),
-            ],
-            "../steering",
-        );
         xml.within("ServiceDescription", &[("id", &0)], |xml| {
             let millis = latency.as_millis();
             let (min, max) = (millis / 2, millis * 3);
