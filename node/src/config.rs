@@ -272,7 +272,7 @@ pub struct IceServerConfig {
     /// For TURN. Every client learns it.
     pub username: Option<String>,
     /// For TURN. Every client learns it.
-    pub credential: Option<String>,
+    pub credential: Option<Exposed>,
 }
 
 impl Config {

@@ -48,7 +48,10 @@ pub(crate) fn start(
 ) -> anyhow::Result<WebRtc> {
     let server = |server: &IceServerConfig| IceServer {
         url: server.url.clone(),
-        login: server.username.clone().zip(server.credential.clone()),
+        login: server
+            .username
+            .clone()
+            .zip(server.credential.clone().map(|c| c.0)),
     };
     let ice_servers = house.settings.webrtc.ice_servers.iter().map(server);
     WebRtc::new(WebRtcOptions {

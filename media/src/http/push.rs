@@ -25,8 +25,11 @@ use crate::{
 
 /// A body that brings nothing for so long is ended.
 const IDLE: Duration = Duration::from_secs(30);
-/// Bytes that tell one form from the other.
-const TELLING: usize = 3;
+/// And for so long, where another publisher of the stream waits at this node: an encoder that lost its connection comes
+/// back on a new one.
+const GIVE_WAY: Duration = Duration::from_secs(5);
+/// An MPEG-TS packet's bytes: two of them in a row tell it from anything else.
+const PACKET: usize = 188;
 
 /// What the body is made of.
 enum Form {
@@ -43,7 +46,7 @@ enum PushError {
     Feed(#[from] FeedError),
     #[error("This server could not keep the stream's frames. Send it again.")]
     Model(#[from] ModelError),
-    #[error("Nothing came for 30 s.")]
+    #[error("Nothing came for 30 s, or for 5 s while another publisher of the stream waits.")]
     Idle,
     #[error("This server ends the stream. Send it again.")]
     Ended,
@@ -99,15 +102,26 @@ async fn read(
 ) -> Result<(), PushError> {
     let mut form = None;
     let mut first = Vec::new();
+    let mut silent = Duration::ZERO;
     loop {
         let frame = tokio::select! {
-            frame = timeout(IDLE, body.frame()) => frame.map_err(|_| PushError::Idle)?,
+            frame = timeout(GIVE_WAY, body.frame()) => match frame {
+                Ok(frame) => frame,
+                Err(_) => {
+                    silent += GIVE_WAY;
+                    if silent >= IDLE || publication.others_wait() {
+                        return Err(PushError::Idle);
+                    }
+                    continue;
+                }
+            },
             live = publication.standing() => {
                 publication.set_live(live).await?;
                 continue;
             }
             () = stop.cancelled() => return Err(PushError::Ended),
         };
+        silent = Duration::ZERO;
         let Some(frame) = frame else { break };
         let Ok(bytes) = frame.map_err(|_| PushError::Broken)?.into_data() else {
             continue;
@@ -117,10 +131,10 @@ async fn read(
             Some(_) => bytes,
             None => {
                 first.extend_from_slice(&bytes);
-                if first.len() < TELLING {
+                form = told(&first)?;
+                if form.is_none() {
                     continue;
                 }
-                form = Some(told(&first)?);
                 Bytes::from(std::mem::take(&mut first))
             }
         };
@@ -129,24 +143,33 @@ async fn read(
         }
         publication.write()?;
     }
-    if let Some(Form::Ts(feed)) = &mut form {
-        let now = publication.now();
-        feed.end(publication.origin(), now);
-        publication.write()?;
+    match &mut form {
+        Some(Form::Flv(..)) => Ok(()),
+        Some(Form::Ts(feed)) => {
+            let now = publication.now();
+            feed.end(publication.origin(), now);
+            Ok(publication.write()?)
+        }
+        None => Err(PushError::Form),
     }
-    Ok(())
 }
 
-/// The form by its first bytes: the mark of FLV, or the sync byte of MPEG-TS somewhere in its first packet's length.
-fn told(first: &[u8]) -> Result<Form, PushError> {
+/// The form by its first bytes, once there are enough: the mark of FLV, or the sync byte of MPEG-TS at a packet's
+/// distance.
+fn told(first: &[u8]) -> Result<Option<Form>, PushError> {
     const SYNC: u8 = 0x47;
-    if first.starts_with(b"FLV") {
-        return Ok(Form::Flv(flv::Reader::new(), origin::Feed::new()));
+    const MARK: &[u8] = b"FLV";
+    if first.starts_with(MARK) {
+        let form = Form::Flv(flv::Reader::new(), origin::Feed::new());
+        return Ok(Some(form));
     }
-    if first.iter().take(188).any(|byte| *byte == SYNC) {
-        return Ok(Form::Ts(ts::Feed::new()));
+    if first.len() < 2 * PACKET {
+        return Ok(None);
     }
-    Err(PushError::Form)
+    let in_step = |(a, b): (&u8, &u8)| *a == SYNC && *b == SYNC;
+    let mut pairs = first.iter().zip(&first[PACKET..]).take(PACKET);
+    let form = pairs.any(in_step).then(|| Form::Ts(ts::Feed::new()));
+    form.map(Some).ok_or(PushError::Form)
 }
 
 impl Form {

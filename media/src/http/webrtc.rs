@@ -269,7 +269,8 @@ fn link(server: &IceServer) -> String {
     let mut link = format!("<{}>; rel=\"ice-server\"", server.url);
     if let Some((name, password)) = &server.login {
         link += &format!(
-            "; username=\"{name}\"; credential=\"{password}\"; credential-type=\"password\""
+            "; username=\"{name}\"; credential=\"{}\"; credential-type=\"password\"",
+            password.expose()
         );
     }
     link

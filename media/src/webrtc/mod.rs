@@ -34,7 +34,7 @@ use std::{
 };
 
 use data_encoding::BASE32HEX_NOPAD;
-use routing::model::{BroadcastId, Clock, StreamKey};
+use routing::model::{BroadcastId, Clock, Secret, StreamKey};
 use sha2::{Digest as _, Sha256};
 use str0m::{IceCreds, RtcConfig, config::DtlsCert};
 use tokio::{
@@ -70,7 +70,7 @@ pub struct IceServer {
     /// As `stun:stun.example.net` or `turn:turn.example.net?transport=udp`.
     pub url: String,
     /// User name and password, for TURN. Every client learns them.
-    pub login: Option<(String, String)>,
+    pub login: Option<(String, Secret)>,
 }
 
 /// How many sessions are borne.

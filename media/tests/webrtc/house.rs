@@ -16,7 +16,7 @@ use media::{
     follow::Audience,
     http::{Http, HttpOptions},
     ingest::{IngestOptions, Publishers},
-    live::Broadcasts,
+    live::{Broadcasts, TrackId},
     origin::{Announced, Input, Origin, Packet, Writer},
     ports::{
         Claim, Claims, Gate, HeldClaim, Holders, Holding, Pathway, Protocol, Publish, ReachedAt,
@@ -26,7 +26,7 @@ use media::{
     webrtc::{IceServer, Limits, WebRtc, WebRtcOptions},
 };
 use routing::model::{
-    BitsPerSecond, BroadcastId, Clock, Codec, Hlc, NodeId, PlaybackId, StreamId, StreamKey,
+    BitsPerSecond, BroadcastId, Clock, Codec, Hlc, NodeId, PlaybackId, Secret, StreamId, StreamKey,
     TenantId, TrackDetail, TrackKind, TrackSummary, UnixMillis, Uptime,
 };
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ use tower::ServiceExt as _;
 pub(crate) const KEY: &str = "sk_test";
 pub(crate) const ID: &str = "abcdefghij012345";
 const BROADCAST: BroadcastId = BroadcastId::from_bytes([7; 16]);
+/// What the key publishes.
+const PUBLISHED: BroadcastId = BroadcastId::from_bytes([8; 16]);
 const NODE: NodeId = NodeId::from_bytes([9; 32]);
 
 struct RealClock(Instant);
@@ -65,7 +67,7 @@ impl Gate for Doors {
                 .then_some(())
                 .ok_or_else(|| Refusal::Unknown("No stream has this key.".into()))?;
             Ok(Publish {
-                broadcast: BroadcastId::from_bytes([8; 16]),
+                broadcast: PUBLISHED,
                 stream: StreamId::from_bytes([8; 16]),
                 tenant: TenantId::from_bytes([1; 16]),
             })
@@ -211,7 +213,7 @@ impl House {
             addresses: vec![[192, 0, 2, 7].into()],
             ice_servers: vec![IceServer {
                 url: "turn:turn.example.net?transport=udp".into(),
-                login: Some(("all".into(), "secret".into())),
+                login: Some(("all".into(), Secret::new("secret".into()))),
             }],
             publishers: publishers.clone(),
             clock: Arc::clone(&clock),
@@ -321,6 +323,14 @@ impl House {
             }
         }
         assert!(self.broadcasts.get(BROADCAST).is_some());
+    }
+
+    /// A stream was taken in: its epoch has pictures, and has ended.
+    pub(crate) fn published(&self) {
+        let broadcast = self.broadcasts.get(PUBLISHED).unwrap();
+        let epoch = broadcast.current().unwrap();
+        assert!(epoch.ended());
+        assert!(epoch.groups(TrackId(0)).len() > 5);
     }
 
     pub(crate) async fn ask(

@@ -210,3 +210,29 @@ async fn a_streamer_is_sent_to_the_better_node_once() {
     assert_eq!(again.status, StatusCode::CREATED);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_as_a_body_is_taken_until_it_ends_and_what_is_none_is_refused() {
+    let house = House::open(Limits::default(), false);
+    let flv = [("content-type", "video/x-flv")];
+    let clip = include_bytes!("../../../node/assets/demo.flv");
+    let path = format!("/ingest/{KEY}");
+    for method in [Method::POST, Method::PUT] {
+        let taken = house.ask(method, &path, &flv, clip.to_vec()).await;
+        assert_eq!(taken.status, StatusCode::NO_CONTENT, "{}", taken.text);
+        house.published();
+    }
+    assert!(house.publishers.sessions().is_empty());
+    for none in ["", "GIF89a, say", &"G".repeat(150), &"GIF".repeat(1_000)] {
+        let none = house.ask(Method::POST, &path, &flv, none.to_owned()).await;
+        assert_eq!(none.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(code(&none), "STREAM_ENDED");
+    }
+    let broken = [&clip[..13], &[9, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let broken = house.ask(Method::POST, &path, &flv, broken).await;
+    assert_eq!(broken.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let stranger = house.ask(Method::POST, "/ingest/sk_other", &flv, clip.to_vec());
+    let stranger = stranger.await;
+    assert_eq!(stranger.status, StatusCode::NOT_FOUND, "{}", stranger.text);
+    assert_eq!(code(&stranger), "STREAM_KEY_NOT_FOUND");
+}
