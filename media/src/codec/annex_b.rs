@@ -15,7 +15,7 @@ fn start_code(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The NAL units of a byte stream that `keep` wants by their first byte, each with its length in four bytes.
-pub(super) fn with_lengths(stream: &[u8], keep: impl Fn(u8) -> bool) -> Bytes {
+pub(crate) fn with_lengths(stream: &[u8], keep: impl Fn(u8) -> bool) -> Bytes {
     let mut out = BytesMut::with_capacity(stream.len() + 32);
     let mut rest = start_code(stream).map_or(&[][..], |at| &stream[at + 3..]);
     while !rest.is_empty() {

@@ -17,6 +17,7 @@
 //! | FLAC | the `STREAMINFO` block (RFC 9639 8.2), 34 bytes | a frame |
 pub mod aac;
 pub mod ac3;
+pub(crate) mod annex_b;
 pub mod av1;
 pub(crate) mod bits;
 pub mod flac;

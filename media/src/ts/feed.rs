@@ -6,12 +6,11 @@ use routing::model::{Codec, TrackKind, UnixMillis};
 
 use super::{
     Demuxer, Event, Format, Pes, Stream,
-    annex_b::with_lengths,
     frames::{Frames, Head},
     sounds::{Adts, opus_header, opus_packets},
 };
 use crate::{
-    codec::{ac3::SyncFrame, mpeg_audio, opus, reader::Reader},
+    codec::{ac3::SyncFrame, annex_b::with_lengths, mpeg_audio, opus, reader::Reader},
     origin::{Announced, Input, Origin, Packet, Unwrap},
 };
 

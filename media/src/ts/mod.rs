@@ -10,7 +10,6 @@
 //! - The bytes can be cut anywhere, begin anywhere, and have holes: what a hole damaged is left out, the rest is read.
 //! - Tables may come, change and go at any time. The first program that has pictures or sound is read.
 //! - At most [`MAX_HELD`] bytes of unfinished PES packets are held, whatever arrives.
-mod annex_b;
 mod demux;
 mod feed;
 mod frames;

@@ -42,6 +42,25 @@ pub(super) enum Use {
     None,
 }
 
+/// The first media line of each kind is for `wanted`, where there is something for the kind; the others for nothing.
+pub(super) fn first_of_each(
+    mut video: bool,
+    mut audio: bool,
+    wanted: Use,
+) -> impl FnMut(Kind) -> Use {
+    move |kind| {
+        let free = match kind {
+            Kind::Video => &mut video,
+            Kind::Audio => &mut audio,
+        };
+        if std::mem::take(free) {
+            wanted
+        } else {
+            Use::None
+        }
+    }
+}
+
 /// An offer's text, without the media that is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer(Vec<String>);

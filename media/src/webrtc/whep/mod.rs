@@ -33,7 +33,7 @@ use self::{
 use super::{
     pace::Pace,
     peer::{Datagram, Peer, Remote},
-    sdp::{Kind, Use},
+    sdp::{Kind, Use, first_of_each},
 };
 use crate::live::{Broadcast, EpochLine, Frame, TrackConfig};
 
@@ -108,18 +108,7 @@ impl Plan {
 
     /// What becomes of an offer's media lines: the first of each kind that there is something for.
     pub(super) fn uses(self) -> impl FnMut(Kind) -> Use {
-        let (mut video, mut audio) = (self.video.is_some(), self.opus);
-        move |kind| {
-            let wanted = match kind {
-                Kind::Video => &mut video,
-                Kind::Audio => &mut audio,
-            };
-            if std::mem::take(wanted) {
-                Use::Send
-            } else {
-                Use::None
-            }
-        }
+        first_of_each(self.video.is_some(), self.opus, Use::Send)
     }
 }
 

@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     peer::{Datagram, Peer, Remote},
-    sdp::{Kind, Use},
+    sdp::{Kind, Use, first_of_each},
 };
 use crate::{
     codec::opus,
@@ -66,18 +66,7 @@ pub(super) fn config() -> RtcConfig {
 
 /// What becomes of an offer's media lines: one of each kind is taken.
 pub(super) fn uses() -> impl FnMut(Kind) -> Use {
-    let (mut video, mut audio) = (true, true);
-    move |kind| {
-        let wanted = match kind {
-            Kind::Video => &mut video,
-            Kind::Audio => &mut audio,
-        };
-        if std::mem::take(wanted) {
-            Use::Receive
-        } else {
-            Use::None
-        }
-    }
+    first_of_each(true, true, Use::Receive)
 }
 
 /// For the origin, in order.
